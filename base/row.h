@@ -72,27 +72,27 @@ struct row {
     size_t offset;               /* bytes, in the struct that holds it */
     size_t has;                  /* optional: 1 + offset of a bool "it was there"; 0: none */
     bool required;
-    bool deprecated;             /* shown as feature "deprecated" in the schema */
-    const char *fallback;        /* optional scalars: the default, in text form; NULL: zero */
-    const char *since;           /* "0.1"; NULL: since the type itself */
-    const char *help;            /* one sentence, without the final full stop */
+    bool deprecated;      /* shown as feature "deprecated" in the schema */
+    const char *fallback; /* optional scalars: the default, in text form; NULL: zero */
+    const char *since;    /* "0.1"; NULL: since the type itself */
+    const char *help;     /* one sentence, without the final full stop */
 };
 
 /* One possibility of an alternate: told apart by the kind of the JSON value. */
 struct row_type {
     enum row_kind kind;
-    const char *name;  /* the QAPI name: "int", "BlockdevOptionsFile" */
-    size_t size;       /* bytes of the C value; for ROW_STRUCT and ROW_UNION sizeof the struct */
+    const char *name; /* the QAPI name: "int", "BlockdevOptionsFile" */
+    size_t size;      /* bytes of the C value; for ROW_STRUCT and ROW_UNION sizeof the struct */
     const char *since;
-    const char *help;  /* one sentence */
+    const char *help; /* one sentence */
 
-    const struct row *rows;            /* STRUCT: the members; UNION: the base members */
-    const char *const *values;         /* ENUM: the names, ended by NULL; a NULL entry can't be, so
+    const struct row *rows;        /* STRUCT: the members; UNION: the base members */
+    const char *const *values;     /* ENUM: the names, ended by NULL; a NULL entry can't be, so
                                           gaps use "" (never accepted nor shown) */
-    const char *const *value_help;     /* ENUM: one sentence each, may be NULL */
-    const struct row_type *elem;       /* LIST */
-    const char *tag;                   /* UNION: name of the base row that tells the branch */
-    size_t branch_offset;              /* UNION: of the void * in the struct */
+    const char *const *value_help; /* ENUM: one sentence each, may be NULL */
+    const struct row_type *elem;   /* LIST */
+    const char *tag;               /* UNION: name of the base row that tells the branch */
+    size_t branch_offset;          /* UNION: of the void * in the struct */
     const struct row_type *const *branches; /* UNION: by enum value, as many as the enum has names;
                                                NULL: no members.  ALTERNATE: the possibilities,
                                                ended by NULL */
@@ -105,11 +105,11 @@ struct row_list {
 
 struct row_choice {
     const struct row_type *type; /* which of the alternate's possibilities; NULL: absent */
-    void *value;                 /* owned; a C value of that type (a char * for ROW_STR lies in it) */
+    void *value; /* owned; a C value of that type (a char * for ROW_STR lies in it) */
 };
 
-extern const struct row_type row_bool, row_int, row_int8, row_int16, row_int32, row_uint8, row_uint16,
-    row_uint32, row_uint64, row_size, row_number, row_str, row_any, row_null;
+extern const struct row_type row_bool, row_int, row_int8, row_int16, row_int32, row_uint8,
+    row_uint16, row_uint32, row_uint64, row_size, row_number, row_str, row_any, row_null;
 extern const struct row_type row_str_list, row_int_list, row_uint64_list;
 
 /* The usual rows.  More members may follow: ROW(struct s, "size", size, row_int, .help = "..."). */
@@ -148,19 +148,24 @@ extern const struct row_type row_str_list, row_int_list, row_uint64_list;
         .kind = ROW_ENUM, .name = name_, .size = sizeof(int), .values = values_, __VA_ARGS__       \
     }
 #define ROW_LIST_TYPE(var_, elem_)                                                                 \
-    const struct row_type var_ = {                                                                 \
-        .kind = ROW_LIST, .size = sizeof(struct row_list), .elem = &(elem_)                        \
-    }
+    const struct row_type var_ = { .kind = ROW_LIST,                                               \
+                                   .size = sizeof(struct row_list),                                \
+                                   .elem = &(elem_) }
 #define ROW_UNION_TYPE(var_, name_, S, rows_, tag_, branch_member_, branches_, ...)                \
-    const struct row_type var_ = {                                                                 \
-        .kind = ROW_UNION, .name = name_, .size = sizeof(S), .rows = rows_, .tag = tag_,           \
-        .branch_offset = offsetof(S, branch_member_), .branches = branches_, __VA_ARGS__           \
-    }
+    const struct row_type var_ = { .kind = ROW_UNION,                                              \
+                                   .name = name_,                                                  \
+                                   .size = sizeof(S),                                              \
+                                   .rows = rows_,                                                  \
+                                   .tag = tag_,                                                    \
+                                   .branch_offset = offsetof(S, branch_member_),                   \
+                                   .branches = branches_,                                          \
+                                   __VA_ARGS__ }
 #define ROW_ALTERNATE_TYPE(var_, name_, choices_, ...)                                             \
-    const struct row_type var_ = {                                                                 \
-        .kind = ROW_ALTERNATE, .name = name_, .size = sizeof(struct row_choice),                   \
-        .branches = choices_, __VA_ARGS__                                                          \
-    }
+    const struct row_type var_ = { .kind = ROW_ALTERNATE,                                          \
+                                   .name = name_,                                                  \
+                                   .size = sizeof(struct row_choice),                              \
+                                   .branches = choices_,                                           \
+                                   __VA_ARGS__ }
 
 /** row_parse - fill the C value of @type from JSON, strictly
  * @in:  stays the caller's; NULL counts as an empty object
