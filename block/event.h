@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Events: something happened that clients of the control channel may want to
+ * know.  An event is a row type; whoever sends it fills in the C struct.
+ */
+#ifndef BLOCK_EVENT_H
+#define BLOCK_EVENT_H
+
+#include "base/row.h"
+#include "block/types.h"
+
+struct event_type {
+    const char *name;            /* "BLOCK_WRITE_THRESHOLD" */
+    const struct row_type *data; /* a struct type; NULL: no data */
+    uint64_t rate_limit;         /* ns between two of the same key; 0: none */
+    const char *key;             /* rate limit per value of this member; NULL: per event */
+    const char *since, *help;
+};
+
+/** event_send - any ring; @data is copied as JSON with the time of now and handed to the sink on the
+ * control ring.  Never fails: out of memory loses the event with a line in the log.
+ */
+void event_send(const struct event_type *type, const void *data);
+
+/** event_set_sink - who gets the events; control ring.  @data is the sink's to release. */
+void event_set_sink(void (*sink)(const struct event_type *type, struct json_object *data,
+                                 uint64_t seconds, uint64_t microseconds));
+
+/** event_register - make a NULL-ended list of event types known (for the schema and the reference) */
+void event_register(const struct event_type *const *list);
+const struct event_type *event_by_index(unsigned index); /* NULL past the last */
+
+/* The block layer's own. */
+extern const struct event_type event_block_write_threshold;
+extern const struct event_type event_block_io_error;
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Roots: the owners of I/O (an export, a job, a command, a node's background
+ * work).  A root has one gate per ring, a plain counter that only this ring
+ * touches.  The outermost operation enters it once, before it takes any range
+ * or lock; whoever is inside may wait only for the kernel or for operations
+ * that are inside.
+ */
+#ifndef BLOCK_ROOT_H
+#define BLOCK_ROOT_H
+
+#include "block/node.h"
+
+enum root_kind { ROOT_EXPORT, ROOT_JOB, ROOT_COMMAND, ROOT_BACKGROUND };
+
+/* A request that found the gate shut: a queued struct, not a coroutine. */
+struct gate_waiter {
+    struct list link;
+    void (*fn)(struct gate_waiter *w); /* on this ring, when the gate opened, in order of arrival;
+                                          it tries to enter again */
+};
+
+struct gate {
+    _Alignas(64) unsigned inside; /* this ring only */
+    bool shut;
+    struct list waiting;    /* struct gate_waiter */
+    struct list operations; /* struct operation, oldest first: for the drain's error */
+    struct co *drainer;     /* waits for inside to become 0 */
+};
+
+struct root_driver {
+    /* The root's node has another size (any ring's turn, called on the control ring). */
+    void (*resized)(struct root *r, uint64_t size);
+    /* Gates shut and opened again (background roots pause their loops); control ring. */
+    void (*drain_begin)(struct root *r);
+    void (*drain_end)(struct root *r);
+};
+
+struct root {
+    char *name; /* the export's or job's id */
+    enum root_kind kind;
+    const struct root_driver *driver; /* may be NULL */
+    struct list edges;                /* struct edge.in_parent; usually one */
+    struct list link;                 /* in the list of all roots, oldest first */
+    struct node *background_of;       /* ROOT_BACKGROUND: whose work it is */
+    /* May the short cut be taken, per direction?  Recomputed by every edit, gates shut. */
+    bool shortcut_read, shortcut_write;
+    struct device_stats *stats;        /* exports: what the client asked for; else NULL */
+    struct gate *gates[RINGS_MAX + 1]; /* by ring index, all there from the beginning */
+};
+
+/* One operation inside a gate; it lives as long as the operation does, in its owner's memory. */
+struct operation {
+    struct root *root;
+    uint64_t since; /* ring_turn_now() at entry */
+    struct list link;
+};
+
+/** root_new - a root without edges, all gates open; root_free - it must have no edges and be empty */
+struct root *root_new(const char *name, enum root_kind kind, const struct root_driver *driver,
+                      struct err *err);
+void root_free(struct root *r);
+struct root *root_first(void);
+struct root *root_next(struct root *r);
+
+/** root_node - what its first edge leads to; NULL while it has none */
+struct node *root_node(const struct root *r);
+struct edge *root_edge(const struct root *r);
+
+/** operation_begin - enter this ring's gate; never yields
+ * Return: false when the gate is shut: then queue with gate_queue(), or in a coroutine use
+ * operation_enter().
+ */
+bool operation_begin(struct operation *o, struct root *r);
+void gate_queue(struct root *r, struct gate_waiter *w);
+void gate_unqueue(struct gate_waiter *w);
+void co_fn operation_enter(struct operation *o, struct root *r);
+void operation_end(struct operation *o);
+
+#endif
