@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Socket addresses as the schema has them, and sockets made from them.
+ * address_listen() and address_connect() may block (names are looked up): call
+ * them on a worker thread.
+ */
+#ifndef BASE_ADDRESS_H
+#define BASE_ADDRESS_H
+
+#include <sys/socket.h>
+
+#include "base/row.h"
+
+enum address_type { ADDRESS_INET, ADDRESS_UNIX, ADDRESS_VSOCK, ADDRESS_FD };
+
+struct inet_address {
+    char *host,
+        *port; /* the port is a string: a number or a service name; "0": the kernel chooses */
+    bool has_numeric, numeric;
+    bool has_to;
+    uint16_t to; /* try ports up to this one */
+    bool has_ipv4, ipv4, has_ipv6, ipv6;
+    bool has_keep_alive, keep_alive;
+};
+
+struct unix_address {
+    char *path; /* "@name": the abstract name space, as `abstract` says */
+    bool has_abstract, abstract;
+    bool has_tight, tight;
+};
+
+struct vsock_address {
+    char *cid, *port;
+};
+
+struct fd_address {
+    char *str; /* a name known from getfd, or a number */
+};
+
+/* SocketAddress: a flat union; SocketAddressLegacy: the same with the branch under "data". */
+struct socket_address {
+    int type;
+    void *u; /* struct inet_address, unix_address, vsock_address or fd_address */
+};
+
+extern const struct row_type row_inet_address, row_unix_address, row_vsock_address, row_fd_address;
+extern const struct row_type row_socket_address, row_socket_address_legacy;
+
+/** address_listen - sockets bound and listening; unix sockets are mode 0600 from their first instant
+ * @resolve_fd: turns the name of a passed descriptor into one we own (-1: unknown); may be NULL
+ * @fds, @count: room for @count sockets (a host name may have several addresses); set to how many
+ * Non-blocking, CLOEXEC.  A stale unix socket that nobody listens on is replaced.
+ */
+int address_listen(const struct socket_address *a, int (*resolve_fd)(const char *name, void *arg),
+                   void *arg, int *fds, unsigned *count, struct err *err);
+
+/** address_connect - a connected socket, non-blocking, CLOEXEC; or a negative errno */
+int address_connect(const struct socket_address *a, int (*resolve_fd)(const char *name, void *arg),
+                    void *arg, struct err *err);
+
+/** address_text - for people: "unix:/path", "127.0.0.1:10809"; malloc'd */
+char *address_text(const struct socket_address *a);
+
+/** address_unlink - remove the socket file of a unix address that we made */
+void address_unlink(const struct socket_address *a);
+
+/** address_of_socket - the local (or peer) address of a socket as text; malloc'd */
+char *address_of_socket(int fd, bool peer);
+
+#endif
