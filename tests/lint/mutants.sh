@@ -35,8 +35,8 @@ repeat() {
 }
 
 cp -R Makefile.am .clang-format $(for d in $folders tests doc; do [ ! -d "$d" ] || echo "$d"; done) "$copy"
-for f in layers sizes format listed; do
-    expect $f.sh 0 "on the tree as it is"
+for f in layers.sh sizes.sh format.sh listed.sh schema.py; do
+    expect $f 0 "on the tree as it is"
 done
 
 mutant layers.sh base/mutant.c '#include "uring/ring.h"\n'
@@ -53,4 +53,8 @@ mutant format.sh qmp/mutant.c 'int  x;\n'
 mutant format.sh base/err.h 'struct x\n{\n};\n'
 mutant listed.sh uring/mutant.c 'int x;\n'
 mutant listed.sh tests/unit/mutant.h 'int x;\n'
+mutant schema.py tests/lint/schema-members.txt 'command query-block mutant str required\n'
+mutant schema.py tests/lint/schema-members.txt 'command block_resize size str required\n'
+mutant schema.py tests/lint/schema-members.txt 'enum BlockdevDriver mutant - value\n'
+mutant schema.py tests/lint/schema-todo.txt 'command block_resize\n'
 exit $bad
