@@ -40,6 +40,7 @@ struct root {
     char *name; /* the export's or job's id */
     enum root_kind kind;
     const struct root_driver *driver; /* may be NULL */
+    void *owner;                      /* the export, job ... */
     struct list edges;                /* struct edge.in_parent; usually one */
     struct list link;                 /* in the list of all roots, oldest first */
     struct node *background_of;       /* ROOT_BACKGROUND: whose work it is */

@@ -65,6 +65,11 @@ struct co_cond {
     struct co_waiters w;
 };
 
+#define CO_COND_INIT(c)                                                                            \
+    {                                                                                              \
+        .w = { .guard = ATOMIC_FLAG_INIT, .waiting = LIST_INIT((c).w.waiting) }                    \
+    }
+
 void co_cond_init(struct co_cond *c);
 void co_fn co_cond_wait(struct co_cond *c, struct co_mutex *m);
 /* 0, or -ETIMEDOUT; the mutex is held again either way */
