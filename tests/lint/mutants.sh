@@ -35,7 +35,7 @@ repeat() {
 }
 
 cp -R Makefile.am .clang-format $(for d in $folders tests doc; do [ ! -d "$d" ] || echo "$d"; done) "$copy"
-for f in layers.sh sizes.sh format.sh listed.sh schema.py; do
+for f in layers.sh sizes.sh format.sh listed.sh stems.sh schema.py; do
     expect $f 0 "on the tree as it is"
 done
 
@@ -53,6 +53,14 @@ mutant format.sh qmp/mutant.c 'int  x;\n'
 mutant format.sh base/err.h 'struct x\n{\n};\n'
 mutant listed.sh uring/mutant.c 'int x;\n'
 mutant listed.sh tests/unit/mutant.h 'int x;\n'
+mutant stems.sh drivers/mutant.c 'const struct driver d = {\n    .name = "mutant",\n};\n'
+mkdir -p "$copy/doc" "$copy/tests/integration"
+echo '`mutant`' >"$copy/doc/driver-mutant.md"
+mutant stems.sh drivers/mutant.c 'const struct driver d = {\n    .name = "mutant",\n};\n'
+echo 'driver="mutant"' >"$copy/tests/integration/mutant"
+mutant stems.sh drivers/mutant.c 'const struct driver d = {\n    .name = "mutant-2",\n};\n'
+rm "$copy/tests/integration/mutant"
+mutant stems.sh exports/mutant.c 'static const struct export_driver e = {\n    .name = "mutant",\n};\n'
 mutant schema.py tests/lint/schema-members.txt 'command query-block mutant str required\n'
 mutant schema.py tests/lint/schema-members.txt 'command block_resize size str required\n'
 mutant schema.py tests/lint/schema-members.txt 'enum BlockdevDriver mutant - value\n'
