@@ -72,3 +72,19 @@ make_configure() {
         "$src/autogen.sh"
     fi
 }
+
+# build_in FOLDER - configure there once and bring it up to date; quiet unless it fails.
+# Who may not write there takes what has been built before.
+build_in() {
+    if [ ! -w "$src" ] && [ -x "$1/ringblkd" ]; then
+        return
+    fi
+    make_configure
+    mkdir -p "$1"
+    echo "Building in $1 ..."
+    (cd "$1" && { [ -e config.status ] || "$src/configure" -q; } && make -s -j"$(nproc)") \
+        >"$1/build.log" 2>&1 || {
+        tail -n 30 "$1/build.log"
+        die "the build failed; all of it is in $1/build.log"
+    }
+}
