@@ -7,7 +7,15 @@
  * done bounds, alignment and splitting to the node's limits before.  They
  * return 0 or a negative errno.  A call that is NULL: io.c does without (zero
  * and discard fall back, flush goes to the children) or passes the request to
- * the filtered child.
+ * the filtered child.  A driver that has map() and no call of its own for a
+ * kind of request has it carried out where map() says; zero and discard of its
+ * own go before map().
+ *
+ * A node whose size is no multiple of its alignment: its last block is asked
+ * for whole.  What is read past the end is ignored, what is written there is
+ * zero and must not make the node grow.  Only a request through an edge with
+ * PERM_RESIZE may really end past the size: then the node grows (n->size is
+ * raised by io.c).
  */
 #ifndef BLOCK_DRIVER_H
 #define BLOCK_DRIVER_H
@@ -108,7 +116,7 @@ struct driver {
     int co_fn (*discard)(struct node *n, struct operation *o, uint64_t offset, uint64_t len);
     int co_fn (*flush)(struct node *n, struct operation *o); /* this node's own storage only; io.c
                                                                  flushes the children after */
-    /* What the range [offset, offset+len) is; fills in .len <= len.  want_zero false: only whether it
+    /* What the range [offset, offset+len) is, aligned like a request; fills in .len <= len.  want_zero false: only whether it
      * is allocated matters. */
     int co_fn (*status)(struct node *n, struct operation *o, uint64_t offset, uint64_t len,
                         bool want_zero, struct extent *out);

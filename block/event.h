@@ -30,6 +30,13 @@ void event_set_sink(void (*sink)(const struct event_type *type, struct json_obje
 void event_register(const struct event_type *const *list);
 const struct event_type *event_by_index(unsigned index); /* NULL past the last */
 
+/* Data of BLOCK_WRITE_THRESHOLD. */
+struct write_threshold_event {
+    char *node_name;
+    uint64_t amount_exceeded; /* bytes */
+    uint64_t write_threshold; /* bytes */
+};
+
 /* The block layer's own. */
 extern const struct event_type event_block_write_threshold;
 extern const struct event_type event_block_io_error;

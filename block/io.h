@@ -9,7 +9,9 @@
  * All run on the calling ring, in a coroutine, inside a gate; offsets and
  * lengths in bytes, of any alignment; 0 or a negative errno, never a short
  * count.  Memory stays the caller's.  @e is the edge by which the caller uses
- * the node.
+ * the node.  Opaque spans that a driver cannot take, or that would have to be
+ * padded or looked at, get -EOPNOTSUPP with nothing done: their owner copies
+ * the bytes and asks again.
  */
 #ifndef BLOCK_IO_H
 #define BLOCK_IO_H
@@ -17,7 +19,10 @@
 #include "block/node.h"
 #include "block/root.h"
 
-/* Beyond the end of the node: -EINVAL (read), -ENOSPC (write). */
+/* Beyond the end of the node: -EINVAL (read), -ENOSPC (write, unless the edge has PERM_RESIZE: then the
+ * node grows).  Without permission: -EPERM.  Write, zero and discard at an edge that is not aligned to the
+ * node that stores the bytes need track_require(); without it they get -EINVAL (a discard is
+ * rounded inwards instead). */
 int co_fn io_read(struct operation *o, struct edge *e, uint64_t offset, const struct span *v,
                   unsigned count, unsigned flags);
 int co_fn io_write(struct operation *o, struct edge *e, uint64_t offset, const struct span *v,
@@ -41,6 +46,13 @@ int co_fn io_status(struct operation *o, struct edge *e, uint64_t offset, uint64
  */
 int co_fn io_resize(struct node *n, uint64_t size, struct err *err);
 
+/** io_resize_child - for driver->resize: the same for a child, inside the edit that is under way */
+int co_fn io_resize_child(struct operation *o, struct edge *e, uint64_t size, bool exact,
+                          enum io_flags flags, struct err *err);
+
+/** io_release - a node is being closed: free what io.c and its helpers keep about it */
+void io_release(struct node *n);
+
 /** io_read_control / io_write_control - one-off I/O of control code (probing, headers) on a node that may
  * not have a root yet; control ring
  */
@@ -58,6 +70,7 @@ struct shortcut {
     bool zero;       /* read: there is nothing, it reads zero; .file is not set */
     unsigned path_length;
     struct node *path[SHORTCUT_PATH_MAX]; /* nodes passed, top first */
+    uint64_t at[SHORTCUT_PATH_MAX];       /* where the request began in each, bytes */
 };
 
 /** shortcut_find - inside the gate: may [offset, offset+len) go straight to a file?
@@ -76,10 +89,14 @@ void shortcut_recompute(struct root *r);
 
 /* ---- overlap tracking ---- */
 
-/** track_require - from now on keep account of requests on @n, so that blocks smaller than its alignment
- * may be written (read-modify-write) and serialising requests work; counted, undone by track_release()
+/** track_require - from now on keep account of requests on @n and on all that lies below it, so that blocks
+ * smaller than its alignment may be written (read-modify-write) and serialising requests work; counted,
+ * undone by track_release()
  * Control ring, takes its own edit.  Without it the owner of a root refuses requests that are not
- * aligned to node->limits.alignment.
+ * aligned to node->limits.alignment.  Nodes that later edits put below @n are tracked, too.  Writes
+ * (zeroes, discards) through a tracked node don't take the short cut.  A serialising request waits
+ * for earlier overlapping ones and makes later overlapping ones wait; plain reads neither wait
+ * nor are waited for, since nothing that serialises changes what they may see.
  */
 int co_fn track_require(struct node *n, struct err *err);
 void co_fn track_release(struct node *n);

@@ -60,8 +60,13 @@ struct node {
     struct list link;     /* in the list of all nodes, oldest first */
     unsigned refs;        /* control ring only: parents, the monitor, commands that look at it */
 
+    /* block/io.c and its helpers; io_release() frees it when the node is closed. */
+    _Atomic unsigned watch;            /* who wants to see writes: block/observe.h */
+    struct observer *observers;        /* the list behind WATCH_OBSERVERS */
     struct tracked_requests *tracking; /* NULL: off (block/track.h) */
-    struct flush_state *flush;
+    unsigned track_required;           /* track_require() minus track_release() of this node */
+    _Atomic(struct tracked_requests *) guard; /* orders writes to the first 2 KiB of guarded_raw */
+    _Atomic(struct flush_state *) flush;      /* made by the first flush */
     struct node_stats stats;
     _Atomic uint64_t write_threshold; /* bytes; 0: none.  Set by an edit: no short cut while set */
     _Atomic bool broken;              /* a failed sync: flushes fail until it is reopened */

@@ -2,9 +2,25 @@
 /*
  * Accounting.  A node counts what reached it; a device (an export) counts what
  * its client asked for.  Counters are per ring, plain, and summed by queries.
+ *
+ * A device counts a client's request once, when it has ended, however many
+ * requests it became below: its bytes and operation if it succeeded, one more
+ * failed if it did not.  Latency (total time, intervals) and the time of the
+ * last access take in failed requests if account-failed says so; a histogram
+ * takes in all that ended.  A request that was refused before any node saw it
+ * is one more invalid, and an access if account-invalid says so.
+ *
+ * A node counts a request once, when it arrives there from a parent or a root
+ * (by the short cut: when it has succeeded), with the bytes that it came with.
+ * What io.c makes of it for the node's own driver (splitting, padding,
+ * read-modify-write, zeroes written for want of anything better, the flush
+ * behind FUA) is not counted in that node; what the driver asks of its
+ * children is counted there.  Zeroes count as writes, discards as unmap.
  */
 #ifndef BLOCK_STATS_H
 #define BLOCK_STATS_H
+
+#include <stdatomic.h>
 
 #include "base/histogram.h"
 #include "block/types.h"
@@ -22,7 +38,7 @@ struct node_stats {
     _Atomic uint64_t highest_write_end; /* wr_highest_offset, bytes */
 };
 
-/* An interval of stats-intervals, per ring. */
+/* An interval of stats-intervals, per ring (block/interval.h). */
 struct interval_stats;
 
 struct device_ring_stats {
@@ -39,7 +55,10 @@ struct device_stats {
     bool account_invalid, account_failed;
     unsigned interval_count;
     uint32_t *interval_seconds;
-    struct device_ring_stats *rings[65]; /* by ring index; made on demand by that ring */
+    uint64_t began;                        /* ring_now(); where the intervals' windows count from */
+    atomic_flag guard;                     /* the boundaries below; a few instructions long */
+    struct histogram boundaries[IO_KINDS]; /* what rings yet to come will count into */
+    struct device_ring_stats *rings[65];   /* by ring index; made on demand by that ring */
 };
 
 /** device_stats_new - for an export's account-invalid, account-failed and stats-intervals (seconds) */
