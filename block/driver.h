@@ -96,7 +96,9 @@ struct driver {
     void (*child_permissions)(const struct node *n, const struct edge *e, unsigned perm,
                               unsigned shared, unsigned *child_perm, unsigned *child_shared);
     /* The sum of the parents' permissions changes: take and check locks, reopen (file).  Three
-     * phases; only PREPARE may fail. */
+     * phases; only PREPARE may fail.  A node that auto-read-only made read-only is asked to PREPARE
+     * for PERM_WRITE, too: it becomes writable or fails.  Requests may be running: what they use
+     * (a descriptor, say) is swapped in place. */
     int co_fn (*permissions)(struct node *n, unsigned perm, unsigned shared,
                              enum permission_phase phase, struct err *err);
     /* The children's limits or sizes changed: set n->limits and n->size anew. */

@@ -21,7 +21,7 @@
 struct edit_step {
     void (*commit)(void *arg);
     void co_fn (*abort)(void *arg);
-    void (*clean)(void *arg); /* after either */
+    void co_fn (*clean)(void *arg); /* after either, when the gates are open again: closing */
     void *arg;
 };
 

@@ -38,6 +38,23 @@ struct write_threshold_event {
 };
 
 /* The block layer's own. */
+struct event_write_threshold {
+    char *node_name;
+    uint64_t amount_exceeded, write_threshold; /* bytes */
+};
+
+enum io_error_action { IO_ERROR_IGNORE, IO_ERROR_REPORT, IO_ERROR_STOP };
+
+struct event_io_error {
+    char *device;    /* the export's id */
+    char *node_name; /* NULL: none */
+    int operation;   /* 0: read, 1: write */
+    int action;      /* enum io_error_action */
+    bool has_nospace, nospace;
+    char *reason; /* for people */
+};
+
+extern const struct row_type row_io_operation_type, row_io_error_action;
 extern const struct event_type event_block_write_threshold;
 extern const struct event_type event_block_io_error;
 

@@ -26,7 +26,8 @@ struct edge {
     struct node *parent_node; /* NULL: parent_root has it */
     struct root *parent_root;
     struct node *child;
-    unsigned perm, shared; /* enum permission, in force */
+    unsigned perm, shared;           /* enum permission, in force */
+    unsigned next_perm, next_shared; /* graph.c: the same while a change is being checked */
     struct list in_parent; /* node->children or root->edges, in the order they were made */
     struct list in_child;  /* child->parents */
 };
@@ -36,13 +37,17 @@ struct node_ring {
     _Alignas(64) unsigned in_flight;
     struct io_counters counters;
     uint64_t write_generation; /* writes that completed on this ring; read by flush on any ring */
-    void *channel;
+    void *channel;             /* NULL until node_channel() made it */
+    bool channel_opening;
+    struct list channel_waiters; /* coroutines of this ring that wait for it (node.c) */
 };
 
 struct node {
-    char *name; /* as given, or "#block123" */
-    bool named; /* by the user; owned by the monitor while monitor_ref */
-    bool monitor_ref;
+    char *name;       /* as given, or "#block123" */
+    char *label;      /* node_label() of a node without a given name; may be NULL */
+    bool named;       /* by the user */
+    bool monitor_ref; /* the monitor owns a reference (block/blockdev.h) */
+    bool visible;     /* wholly open: node_find() and node_next() show it */
     const struct driver *driver;
     void *state; /* the driver's */
     struct blockdev_options
@@ -55,10 +60,23 @@ struct node {
     struct limits limits;
     unsigned perm, shared; /* sum over the parents, in force */
 
-    struct list children; /* struct edge.in_parent */
-    struct list parents;  /* struct edge.in_child */
-    struct list link;     /* in the list of all nodes, oldest first */
-    unsigned refs;        /* control ring only: parents, the monitor, commands that look at it */
+    struct list children;   /* struct edge.in_parent */
+    struct list parents;    /* struct edge.in_child */
+    struct list link;       /* in the list of all nodes, oldest first */
+    struct list background; /* struct root.in_background: its own background work */
+    unsigned refs;          /* control ring only: parents, the monitor, commands that look at it */
+
+    /* Scratch of the walks over the graph; control ring only. */
+    struct {
+        unsigned next_perm, next_shared; /* as perm and shared while a change is being checked */
+        bool prepared;                   /* driver->permissions(PREPARE) ran */
+        struct list touched, queued;     /* graph.c, under its lock */
+        uint64_t visited, finished;      /* numbers of walks */
+        struct list todo;                /* of a walk that does not yield */
+        struct node *below;              /* edit.c's way up */
+        struct list *at;
+        struct list drained; /* edit.c: driver->drain_begin() was called */
+    } walk;
 
     /* block/io.c and its helpers; io_release() frees it when the node is closed. */
     _Atomic unsigned watch;            /* who wants to see writes: block/observe.h */
@@ -70,7 +88,8 @@ struct node {
     struct node_stats stats;
     _Atomic uint64_t write_threshold; /* bytes; 0: none.  Set by an edit: no short cut while set */
     _Atomic bool broken;              /* a failed sync: flushes fail until it is reopened */
-    struct node_ring *rings[RINGS_MAX + 1]; /* by ring index; made on demand by that ring */
+    _Atomic(struct node_ring *) rings[]; /* by ring index, rings_count() + 1 of them; made on demand
+                                            by that ring, NULL before */
 };
 
 /** node_find - by name, or NULL; control ring */
@@ -111,11 +130,33 @@ static inline uint64_t node_size(const struct node *n)
 /** node_here - this ring's part of a node; NULL when out of memory */
 struct node_ring *node_here(struct node *n);
 
+/** node_channel - this ring's channel of a node whose driver has channels, made on first use; data rings,
+ * inside a gate
+ * Return: 0; what driver->channel_open() said; -ENOMEM.
+ */
+int co_fn node_channel(struct node *n, void **out);
+
 /** node_child - the edge of that name, or NULL */
 struct edge *node_child(const struct node *n, const char *name);
 
 /** node_label - how error sentences name it: its name, or its file's name when it has none given */
 const char *node_label(const struct node *n);
+
+/** node_filename - the plain name that would open the same thing again, or "json:{...}" with the options
+ * that matter; malloc'd, NULL when out of memory
+ */
+char *node_filename(const struct node *n);
+
+/** node_fall_back_to_read_only - for driver->open: writing turned out to be impossible
+ * Return: 0 when the node is read-only already or auto-read-only lets it become so; else an error with
+ * the sentence @why.
+ */
+int node_fall_back_to_read_only(struct node *n, const char *why, struct err *err);
+
+/** node_changed - the node's size or limits are new: parents take note (driver->refresh), roots above are
+ * told when their size changed; control ring, drained unless the size only grew
+ */
+void node_changed(struct node *n);
 
 /** edge_attach - make @parent_node or @parent_root use @child with these permissions; refused with QEMU's
  * kind of sentence when another parent does not share them or a cycle would come about
@@ -130,6 +171,13 @@ void co_fn edge_detach(struct edge *e);
 
 /** edge_set_permissions - change what a root needs of its node; 0 or an error with all as before */
 int co_fn edge_set_permissions(struct edge *e, unsigned perm, unsigned shared, struct err *err);
+
+/** edges_replace - make all of @edges lead to @to instead of where they lead now; all or none
+ * Control ring, in an edit that has drained where they led.  The edges' references move along; the
+ * caller holds one of its own on the old children, so that none is closed here.
+ */
+int co_fn edges_replace(struct edge *const *edges, unsigned count, struct node *to,
+                        struct err *err);
 
 /** node_under_root - does @n lie under @root? */
 bool node_under_root(const struct node *n, const struct root *root);

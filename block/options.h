@@ -61,6 +61,6 @@ struct node_options {
  * format gets discard=unmap; a backing child is read-only.
  */
 int options_resolve(const struct blockdev_options *said, const struct node_options *parent,
-                    enum edge_role role, bool protocol, struct node_options *out, struct err *err);
+                    enum edge_role role, struct node_options *out, struct err *err);
 
 #endif

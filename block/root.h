@@ -16,16 +16,17 @@ enum root_kind { ROOT_EXPORT, ROOT_JOB, ROOT_COMMAND, ROOT_BACKGROUND };
 /* A request that found the gate shut: a queued struct, not a coroutine. */
 struct gate_waiter {
     struct list link;
-    void (*fn)(struct gate_waiter *w); /* on this ring, when the gate opened, in order of arrival;
-                                          it tries to enter again */
+    void (*fn)(struct gate_waiter *w); /* on this ring, outside any coroutine, when the gate opened,
+                                          in order of arrival and before anybody else can enter; it
+                                          tries to enter again */
 };
 
 struct gate {
     _Alignas(64) unsigned inside; /* this ring only */
     bool shut;
-    struct list waiting;    /* struct gate_waiter */
-    struct list operations; /* struct operation, oldest first: for the drain's error */
-    struct co *drainer;     /* waits for inside to become 0 */
+    struct list waiting;      /* struct gate_waiter */
+    struct list operations;   /* struct operation, oldest first: for the drain's error */
+    struct drain_part *drain; /* told when inside becomes 0; NULL: nobody waits (edit.c) */
 };
 
 struct root_driver {
@@ -44,6 +45,9 @@ struct root {
     struct list edges;                /* struct edge.in_parent; usually one */
     struct list link;                 /* in the list of all roots, oldest first */
     struct node *background_of;       /* ROOT_BACKGROUND: whose work it is */
+    struct list in_background;        /* background_of->background */
+    struct list in_drain;             /* edit.c: the roots that the running edit has shut */
+    uint64_t visited;                 /* edit.c: number of a walk */
     /* May the short cut be taken, per direction?  Recomputed by every edit, gates shut. */
     bool shortcut_read, shortcut_write;
     struct device_stats *stats;        /* exports: what the client asked for; else NULL */
@@ -57,10 +61,21 @@ struct operation {
     struct list link;
 };
 
-/** root_new - a root without edges, all gates open; root_free - it must have no edges and be empty */
+/** root_new - a root without edges, all gates open; root_free - it must have no edges and be empty
+ * The name of an export is a device's name: no other export may have it (-EEXIST), and no node but
+ * the one that it leads to.
+ */
 struct root *root_new(const char *name, enum root_kind kind, const struct root_driver *driver,
                       struct err *err);
 void root_free(struct root *r);
+
+/** root_set_background - @r is the background work of @n (before it has edges); edits shut it after the
+ * clients above @n
+ */
+void root_set_background(struct root *r, struct node *n);
+
+/** root_find_export - the export of that name, or NULL */
+struct root *root_find_export(const char *name);
 struct root *root_first(void);
 struct root *root_next(struct root *r);
 
