@@ -5,6 +5,6 @@
 tool=$(command -v clang-format-14 || command -v clang-format) || tool=
 case $([ -z "$tool" ] || "$tool" --version) in
 *"version 14."*) ;;
-*) echo "skipped: clang-format 14 is not installed" && exit 77 ;;
+*) echo "clang-format 14 is not installed" && exit 77 ;;
 esac
 c_files $folders tests | xargs "$tool" --dry-run -Werror

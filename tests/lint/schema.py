@@ -194,7 +194,7 @@ def main():
     elif os.path.exists(daemon):
         schema = ask_daemon(daemon)
     else:
-        print(f"skipped: there is no {daemon}; set RINGBLK_BUILD")
+        print(f"there is no {daemon}; set RINGBLK_BUILD")
         return 77
     comparison = Comparison(read_facts(os.path.join(lint, "schema-members.txt")), schema)
     comparison.run()
