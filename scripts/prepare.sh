@@ -58,18 +58,20 @@ need_packages() {
             exit 2
         }
     fi
+    echo "Installing them ..."
     "${sudo[@]}" apt-get -qq update || echo "The package lists could not be updated; trying the old ones."
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get -qq -y install --no-install-recommends "${missing[@]}" ||
+        apt-get -qq -y install --no-install-recommends "${missing[@]}" >/dev/null ||
         die "the packages could not be installed"
 }
 
 # Make ./configure where it is missing or older than what it is made from.
 make_configure() {
+    local output
     if [ ! -e "$src/Makefile.in" ] || [ -n "$(find "$src" -maxdepth 3 -newer "$src/Makefile.in" \
         \( -name configure.ac -o -name Makefile.am -o -name Makemodule.am \) -print -quit)" ]; then
         [ -w "$src" ] || die "cannot build: $src is not writable for $(id -un)"
-        "$src/autogen.sh"
+        output=$("$src/autogen.sh" 2>&1) || die "autogen.sh failed:"$'\n'"$output"
     fi
 }
 
