@@ -191,6 +191,9 @@ int row_parse_text(const struct row_type *type, const char *text, const char *im
  */
 struct json_object *row_print(const struct row_type *type, const void *in);
 
+/** row_text - the same as compact text on one line; malloc'd, or NULL when out of memory */
+char *row_text(const struct row_type *type, const void *in);
+
 /** row_release - free all that the C value owns and zero it; fine on a zeroed value */
 void row_release(const struct row_type *type, void *value);
 

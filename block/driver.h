@@ -137,8 +137,12 @@ struct driver {
     int64_t (*allocated_size)(
         struct node *n); /* bytes on disk; negative: unknown; may block, so it is
                                                    called on a worker */
-    char *(*filename)(
-        const struct node *n); /* malloc'd: the plain name or "json:{...}"; NULL: none */
+    /* malloc'd: the plain name that opens the same bytes; NULL: there is none, or out of memory.
+     * Without this call a format goes by the name of its file, unless a telling option was given. */
+    char *(*filename)(const struct node *n);
+    /* NULL-ended: the options that decide which bytes are read and so belong into a name (child nodes
+     * always do); NULL: all of them */
+    const char *const *telling;
     void (*fill_block_device_stats)(struct node *n, void *stats);
 };
 

@@ -38,14 +38,10 @@ struct write_threshold_event {
 };
 
 /* The block layer's own. */
-struct event_write_threshold {
-    char *node_name;
-    uint64_t amount_exceeded, write_threshold; /* bytes */
-};
-
 enum io_error_action { IO_ERROR_IGNORE, IO_ERROR_REPORT, IO_ERROR_STOP };
 
-struct event_io_error {
+/* Data of BLOCK_IO_ERROR. */
+struct io_error_event {
     char *device;    /* the export's id */
     char *node_name; /* NULL: none */
     int operation;   /* 0: read, 1: write */

@@ -73,9 +73,10 @@ struct node {
         struct list touched, queued;     /* graph.c, under its lock */
         uint64_t visited, finished;      /* numbers of walks */
         struct list todo;                /* of a walk that does not yield */
-        struct node *below;              /* edit.c's way up */
+        struct node *below;              /* drain.c's way up */
         struct list *at;
-        struct list drained; /* edit.c: driver->drain_begin() was called */
+        unsigned depth;      /* node.c: how many nodes this one is opened in */
+        struct list drained; /* drain.c: driver->drain_begin() was called */
     } walk;
 
     /* block/io.c and its helpers; io_release() frees it when the node is closed. */

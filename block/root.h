@@ -26,7 +26,7 @@ struct gate {
     bool shut;
     struct list waiting;      /* struct gate_waiter */
     struct list operations;   /* struct operation, oldest first: for the drain's error */
-    struct drain_part *drain; /* told when inside becomes 0; NULL: nobody waits (edit.c) */
+    struct drain_part *drain; /* told when inside becomes 0; NULL: nobody waits (drain.c) */
 };
 
 struct root_driver {
@@ -46,8 +46,9 @@ struct root {
     struct list link;                 /* in the list of all roots, oldest first */
     struct node *background_of;       /* ROOT_BACKGROUND: whose work it is */
     struct list in_background;        /* background_of->background */
-    struct list in_drain;             /* edit.c: the roots that the running edit has shut */
-    uint64_t visited;                 /* edit.c: number of a walk */
+    struct list in_drain;             /* drain.c: in a list of the running edit */
+    bool drain_told;                  /* drain.c: driver->drain_begin() was called */
+    uint64_t visited;                 /* drain.c: number of a walk */
     /* May the short cut be taken, per direction?  Recomputed by every edit, gates shut. */
     bool shortcut_read, shortcut_write;
     struct device_stats *stats;        /* exports: what the client asked for; else NULL */
