@@ -21,7 +21,7 @@ expect() {
 
 # mutant LINT FILE TEXT - FILE, which may be new, gets TEXT appended for one run of LINT.
 mutant() {
-    mkdir -p "$copy/${2%/*}"
+    mkdir -p "$copy/$(dirname "$2")"
     [ ! -e "$copy/$2" ] || cp "$copy/$2" "$copy/saved"
     printf '%b' "$3" >>"$copy/$2"
     expect "$1" 1 "although $2 got: $(printf '%b' "$3" | head -n 3)"
@@ -34,8 +34,8 @@ repeat() {
     awk -v n="$1" -v text="$2" 'BEGIN { while (n--) printf "%s", text }'
 }
 
-cp -R Makefile.am .clang-format $(for d in $folders tests doc; do [ ! -d "$d" ] || echo "$d"; done) "$copy"
-for f in layers.sh sizes.sh format.sh listed.sh stems.sh schema.py; do
+cp -R Makefile.am .clang-format *.md LICENSE $(for d in $folders tests doc; do [ ! -d "$d" ] || echo "$d"; done) "$copy"
+for f in layers.sh sizes.sh format.sh listed.sh headers.sh docs.sh stems.sh schema.py; do
     expect $f 0 "on the tree as it is"
 done
 
@@ -53,6 +53,12 @@ mutant format.sh qmp/mutant.c 'int  x;\n'
 mutant format.sh base/err.h 'struct x\n{\n};\n'
 mutant listed.sh uring/mutant.c 'int x;\n'
 mutant listed.sh tests/unit/mutant.h 'int x;\n'
+mutant headers.sh block/mutant.c '/* a file */\nint x;\n'
+mutant headers.sh block/mutant.c '/* SPDX-License-Identifier: MIT */\nint x;\n'
+mutant headers.sh tests/unit/mutant.h '/* SPDX-License-Identifier: MIT */\n/* What it is */\n#define MUTANT_H\n'
+mutant docs.sh doc/mutant.md '[a page](no-such-page.md)\n'
+mutant docs.sh README.md '[a page](doc/no-such-page.md#part)\n'
+mutant docs.sh doc/mutant.8 '.TH MUTANT 8\n.NOSUCH macro\n'
 mutant stems.sh drivers/mutant.c 'const struct driver d = {\n    .name = "mutant",\n};\n'
 mkdir -p "$copy/doc" "$copy/tests/integration"
 echo '`mutant`' >"$copy/doc/driver-mutant.md"
