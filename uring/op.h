@@ -16,6 +16,7 @@
 struct op {
     void (*done)(struct op *op, int32_t result, uint32_t flags);
     uint32_t number; /* in flight: its number on this ring; else 0 */
+    struct op *next; /* the ring's */
 };
 
 /* Each submits at the end of the turn.  Buffers, iovecs and msghdrs stay valid until done(). */
