@@ -16,12 +16,17 @@ struct json_object;
 enum { JSON_DEPTH_MAX = 1024, JSON_BYTES_MAX = 64 << 20, JSON_TOKENS_MAX = 2 << 20 };
 
 /** json_parse - one whole value out of @text (UTF-8; strings in '...' or "...")
- * Return: 0 and a new reference; -EINVAL with err "JSON parse error, ...".
+ * Two members of one name are refused.  Numbers that no 64-bit integer holds become doubles; those
+ * that no double holds are refused.
+ * Return: 0 and a new reference (NULL for null); -EINVAL with err "JSON parse error, ..."; -E2BIG past
+ * a limit; -ENOMEM.
  */
 int json_parse(const char *text, size_t len, struct json_object **out, struct err *err);
 
-/** json_text - compact, ASCII-only text (\uXXXX escapes) of @value on one line; malloc'd, or NULL
- * @value NULL prints null.
+/** json_text - ASCII-only text (\uXXXX escapes) of @value on one line, with QEMU's spaces
+ * ({"a": 1, "b": []}); malloc'd, or NULL when out of memory
+ * @value NULL prints null; so do doubles that are no number, which JSON can't say.  What is not UTF-8
+ * in a string prints as \uFFFD.
  */
 char *json_text(struct json_object *value);
 
@@ -29,17 +34,19 @@ char *json_text(struct json_object *value);
 struct json_reader {
     char *buf; /* the value being gathered; owned */
     size_t len, room;
-    unsigned depth;
+    size_t token; /* where in buf the string that is being read began */
     size_t tokens;
+    unsigned depth;
     char quote; /* inside a string: the quote it began with */
     bool escaped;
-    bool broken; /* skipping to where a new value can begin */
+    bool broken;  /* skipping to the end of a bad value, or of its line */
+    bool too_big; /* broken by a limit: the line's end is not enough */
 };
 
 /** json_reader_feed - consume bytes of @data until one value is whole or all are consumed
  * @used: how many bytes were consumed
- * A control character or a byte that cannot occur in UTF-8 (0xFF) outside a value makes the reader
- * start afresh.  A value past a limit is an error at once; the reader then skips what is left of it.
+ * A control character or a byte that cannot occur in UTF-8 (0xFF) makes the reader start afresh, with
+ * an error.  A value past a limit is an error at once; the reader then skips what is left of it.
  * Return: 1 and a new reference in *@out (NULL for a JSON null); 0: more bytes are needed;
  * -EINVAL with an error for the client ("JSON parse error, ..."), after which feeding may go on;
  * -E2BIG past a limit; -ENOMEM.
