@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <json-c/json.h>
 
+#include "base/json.h"
 #include "base/row-private.h"
 
 static int print_value(const struct row_type *type, const void *p, struct json_object **out);
@@ -121,6 +122,17 @@ struct json_object *row_print(const struct row_type *type, const void *in)
     struct json_object *out;
 
     return print_value(type, in, &out) < 0 ? NULL : out;
+}
+
+char *row_text(const struct row_type *type, const void *in)
+{
+    struct json_object *value = NULL;
+
+    if (print_value(type, in, &value) < 0)
+        return NULL;
+    char *text = json_text(value);
+    json_object_put(value);
+    return text;
 }
 
 bool row_equal(const struct row_type *type, const void *a, const void *b)

@@ -299,7 +299,7 @@ static int parse_json_text(const struct row_type *type, const char *text, void *
 int row_parse_text(const struct row_type *type, const char *text, const char *implied, void *out,
                    struct err *err)
 {
-    autoput *root = NULL, *list;
+    autoput *root = NULL, *list = NULL;
     struct spot top = { 0 };
 
     if (*text == '{')

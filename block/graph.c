@@ -430,7 +430,7 @@ int co_fn edge_attach(struct node *parent_node, struct root *parent_root, struct
                       const char *name, enum edge_role role, unsigned perm, unsigned shared,
                       struct edge **out, struct err *err)
 {
-    struct edge *e;
+    struct edge *e = NULL;
     *out = NULL;
     if (check_export_name(parent_root, child, err) < 0)
         return err->code;

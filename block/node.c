@@ -339,7 +339,8 @@ static int open_driver(struct node *n, struct err *err)
 /* The tree stands: everybody may see it. */
 static void show(struct node *top)
 {
-    struct list todo = LIST_INIT(todo), *item;
+    static struct list todo = LIST_INIT(todo); /* empty between calls */
+    struct list *item;
     struct edge *e;
     top->visible = true;
     list_push_back(&todo, &top->walk.todo);
@@ -366,7 +367,7 @@ static int co_fn open_one(const struct blockdev_options *said, const struct plac
 {
     struct list closing = LIST_INIT(closing);
     const struct driver *driver = driver_by_index(said->driver);
-    struct node *n;
+    struct node *n = NULL;
     *out = NULL;
     if (!driver)
         return err_set(err, -EINVAL, "Unknown driver");

@@ -142,15 +142,19 @@ static char *null_filename(const struct node *n)
 
 static const char *const null_telling[] = { "size", "read-zeroes", NULL };
 
-#define NULL_DRIVER(name_)                                                                         \
-    {                                                                                              \
-        .name = name_, .kind = DRIVER_PROTOCOL, .flags = DRIVER_VECTORS,                           \
-        .options = &null_options_type, .state_size = sizeof(struct null), .open = null_open,       \
-        .read = null_read, .write = null_write, .zero = null_zero, .discard = null_discard,        \
-        .flush = null_flush, .status = null_status, .map = null_map,                               \
-        .allocated_size = null_allocated_size, .filename = null_filename, .telling = null_telling  \
-    }
+#define NULL_CALLS                                                                                 \
+    .kind = DRIVER_PROTOCOL, .flags = DRIVER_VECTORS, .options = &null_options_type,               \
+    .state_size = sizeof(struct null), .open = null_open, .read = null_read, .write = null_write,  \
+    .zero = null_zero, .discard = null_discard, .flush = null_flush, .status = null_status,        \
+    .map = null_map, .allocated_size = null_allocated_size, .filename = null_filename,             \
+    .telling = null_telling
 
 extern const struct driver driver_null_co, driver_null_aio;
-const struct driver driver_null_co = NULL_DRIVER("null-co");
-const struct driver driver_null_aio = NULL_DRIVER("null-aio");
+const struct driver driver_null_co = {
+    .name = "null-co",
+    NULL_CALLS,
+};
+const struct driver driver_null_aio = {
+    .name = "null-aio",
+    NULL_CALLS,
+};

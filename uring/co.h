@@ -15,7 +15,11 @@
 struct ring;
 struct co;
 
+#ifdef __SANITIZE_ADDRESS__
+enum { CO_STACK_BYTES = 512 << 10 }; /* its frames are that much bigger */
+#else
 enum { CO_STACK_BYTES = 128 << 10 };
+#endif
 
 /** co_start - make a coroutine on this ring; it first runs when the caller next yields or returns to the
  * loop
