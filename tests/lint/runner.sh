@@ -20,7 +20,7 @@ small passes '[ -d "$TEST_TMP" ] && [ -n "$RINGBLK_SEED" ] && [ "$RINGBLK_FULL" 
 small fails 'echo the reason; exit 3'
 small skips 'echo no such device; exit 77'
 small hangs 'sleep 60'
-small leaves 'sleep 60 & exit 0'
+small leaves 'set -m; sleep 60 & exit 0' # in a process group of its own
 
 bad=0
 demand() {
