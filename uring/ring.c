@@ -380,9 +380,15 @@ static void ring_sleep(struct ring *r)
     r->turn_now = clock_now();
 }
 
+/* Told to leave, and only the submission of what is queued keeps it: no reason to sleep. */
+static bool about_to_leave(struct ring *r)
+{
+    return r->stopping && op_in_flight_count(r) <= 1;
+}
+
 static void enter_kernel(struct ring *r)
 {
-    if (!work_left(r)) {
+    if (!work_left(r) && !about_to_leave(r)) {
         watchdog_arm(r);
         ring_sleep(r);
         return;
@@ -419,7 +425,7 @@ static bool leave_loop(struct ring *r)
 {
     if (r->index == 0)
         return atomic_load_explicit(&r->stop, memory_order_acquire);
-    return r->stopping && !work_left(r) && !io_uring_sq_ready(&r->u) && op_in_flight_count(r) <= 1;
+    return about_to_leave(r) && !work_left(r) && !io_uring_sq_ready(&r->u);
 }
 
 void ring_stop_event(struct ring *r)

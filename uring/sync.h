@@ -67,7 +67,7 @@ struct co_cond {
 
 #define CO_COND_INIT(c)                                                                            \
     {                                                                                              \
-        .w = { .guard = ATOMIC_FLAG_INIT, .waiting = LIST_INIT((c).w.waiting) }                    \
+        .w = {.guard = ATOMIC_FLAG_INIT, .waiting = LIST_INIT((c).w.waiting) }                     \
     }
 
 void co_cond_init(struct co_cond *c);
