@@ -48,5 +48,6 @@ void histogram_add(struct histogram *h, uint64_t value)
         else
             high = mid;
     }
-    h->bins[low]++;
+    /* Other threads may read a bin meanwhile. */
+    __atomic_store_n(&h->bins[low], h->bins[low] + 1, __ATOMIC_RELAXED);
 }

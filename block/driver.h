@@ -45,7 +45,8 @@ struct file_place {
     int fd;
     bool inline_read; /* a plain pread does not block (tmpfs) or RWF_NOWAIT answers */
     bool inline_write;
-    bool nowait; /* inline calls must pass RWF_NOWAIT, -EAGAIN takes the long road */
+    bool nowait; /* inline calls must pass RWF_NOWAIT and no RWF_DSYNC; -EAGAIN and -EOPNOTSUPP take
+                   the long road */
     bool dsync;  /* FUA by RWF_DSYNC works */
 };
 
@@ -132,6 +133,12 @@ struct driver {
     void (*drain_begin)(struct node *n);
     void (*drain_end)(struct node *n);
     void (*yank)(struct node *n); /* fail what is in flight; any thread */
+
+    /* Removable media, NULL: fixed.  Control ring.  present: is one in; eject: tray out, or in again;
+     * lock: keep the button from opening it. */
+    bool co_fn (*medium_present)(struct node *n);
+    int co_fn (*medium_eject)(struct node *n, bool out, struct err *err);
+    int co_fn (*medium_lock)(struct node *n, bool locked, struct err *err);
 
     /* Queries: what an image's file looks like. */
     int64_t (*allocated_size)(

@@ -34,6 +34,25 @@ struct io_counters {
     uint64_t merged[IO_KINDS];
 };
 
+/* Add to a counter that only this ring writes. */
+static inline void counter_add(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t counter_read(const uint64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+/** io_counters_add - one more operation of that many bytes; io_counters_sum - add @from to @to */
+static inline void io_counters_add(struct io_counters *c, enum io_kind kind, uint64_t bytes)
+{
+    counter_add(&c->operations[kind], 1);
+    counter_add(&c->bytes[kind], bytes);
+}
+void io_counters_sum(struct io_counters *to, const struct io_counters *from);
+
 struct node_stats {
     _Atomic uint64_t highest_write_end; /* wr_highest_offset, bytes */
 };

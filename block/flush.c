@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Flush with group commit.
+ *
+ * 1. At most one flush of a node is with its driver.  Who comes meanwhile waits
+ *    for the next one; it never joins the one that is under way, since that may
+ *    have begun before a write of its own completed.
+ * 2. The sum of generations is read before the driver is called.  When it comes
+ *    back all that the sum counted is stable.  A later reader that finds no
+ *    greater sum has nothing to flush: had it missed a count that the flush took
+ *    in, the flush began after that reader did.
+ * 3. A node begins as dirty: what a daemon before us acknowledged may still be
+ *    in the kernel's memory only.
+ * 4. After a failed sync nobody knows what reached the disk, and a second sync
+ *    would claim success (the kernel reports a lost page once).  So all waiters
+ *    get the error and the node fails flushes until it is reopened.  That holds
+ *    for storage; a format's failed flush keeps its tables dirty and is retried.
+ */
+#include "block/flush.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#include "block/io.h"
+
+struct flush_state {
+    atomic_flag lock;
+    bool running;           /* a flush is with the driver, or its leader is about to call it */
+    struct list next;       /* struct flush_waiter: those of the next one */
+    _Atomic uint64_t clean; /* the sum that the last good flush covered */
+};
+
+struct flush_waiter {
+    struct list link;
+    struct co *co;
+    bool leads; /* woken to carry the flush out; else .result is there */
+    int result;
+};
+
+void flush_state_free(struct flush_state *s)
+{
+    free(s);
+}
+
+static void state_lock(struct flush_state *s)
+{
+    for (unsigned spins = 0; atomic_flag_test_and_set_explicit(&s->lock, memory_order_acquire);
+         spins++) {
+        if (spins > 200)
+            sched_yield();
+    }
+}
+
+static void state_unlock(struct flush_state *s)
+{
+    atomic_flag_clear_explicit(&s->lock, memory_order_release);
+}
+
+/* The node's state, made by whoever comes first; NULL when out of memory. */
+static struct flush_state *state_of(struct node *n)
+{
+    struct flush_state *s = atomic_load_explicit(&n->flush, memory_order_acquire);
+    if (s)
+        return s;
+    struct flush_state *made = calloc(1, sizeof *made);
+    if (!made)
+        return NULL;
+    atomic_flag_clear(&made->lock);
+    list_init(&made->next);
+    if (atomic_compare_exchange_strong(&n->flush, &s, made))
+        return made;
+    free(made);
+    return s;
+}
+
+/* One more than all changes on all rings, so that a new node is dirty. */
+static uint64_t generation(const struct node *n)
+{
+    uint64_t sum = 1;
+    for (unsigned i = 0; i <= rings_count(); i++) {
+        struct node_ring *ring = atomic_load_explicit(&n->rings[i], memory_order_acquire);
+        if (ring)
+            sum += __atomic_load_n(&ring->write_generation, __ATOMIC_ACQUIRE);
+    }
+    return sum;
+}
+
+static bool is_clean(const struct node *n, struct flush_state *s)
+{
+    uint64_t now = generation(n);
+    return atomic_load_explicit(&s->clean, memory_order_acquire) >= now;
+}
+
+static int co_fn sync_node(struct node *n, struct flush_state *s, struct operation *o)
+{
+    if (atomic_load(&n->broken))
+        return -EIO;
+    uint64_t covers = generation(n);
+    if (atomic_load(&s->clean) >= covers)
+        return 0; /* the flush that this one waited for was enough */
+    int r = n->driver->flush(n, o);
+    if (r == 0)
+        atomic_store_explicit(&s->clean, covers, memory_order_release);
+    else if (n->driver->kind == DRIVER_PROTOCOL && r != -ERESTART && r != -ENOMEM)
+        atomic_store(&n->broken, true); /* those two: it was never tried */
+    return r;
+}
+
+/* This coroutine has s->running: flush for all that wait for the next, then hand over. */
+static int co_fn lead(struct node *n, struct flush_state *s, struct operation *o)
+{
+    struct list mine, *item;
+    list_init(&mine);
+    state_lock(s);
+    while ((item = list_pop_front(&s->next)))
+        list_push_back(&mine, item);
+    state_unlock(s);
+
+    int r = sync_node(n, s, o);
+
+    state_lock(s);
+    item = list_pop_front(&s->next);
+    s->running = item != NULL;
+    state_unlock(s);
+    if (item) {
+        struct flush_waiter *leader = container_of(item, struct flush_waiter, link);
+        leader->leads = true;
+        co_wake(leader->co);
+    }
+    while ((item = list_pop_front(&mine))) {
+        struct flush_waiter *w = container_of(item, struct flush_waiter, link);
+        w->result = r;
+        co_wake(w->co);
+    }
+    return r;
+}
+
+static int co_fn flush_node(struct node *n, struct operation *o)
+{
+    if (atomic_load(&n->broken))
+        return -EIO;
+    struct flush_state *s = state_of(n);
+    if (!s)
+        return -ENOMEM;
+    if (is_clean(n, s))
+        return 0;
+    state_lock(s);
+    if (!s->running) {
+        s->running = true;
+        state_unlock(s);
+        return lead(n, s, o);
+    }
+    struct flush_waiter w = { .co = co_self() };
+    list_push_back(&s->next, &w.link);
+    state_unlock(s);
+    co_yield ();
+    return w.leads ? lead(n, s, o) : w.result;
+}
+
+int co_fn flush_tree(struct operation *o, struct node *n, bool count)
+{
+    for (;;) {
+        if (count) {
+            struct node_ring *here = node_here(n);
+            if (!here)
+                return -ENOMEM;
+            io_counters_add(&here->counters, IO_FLUSH, 0);
+        }
+        bool skip = n->driver->kind == DRIVER_PROTOCOL && n->options.no_flush;
+        if (n->driver->flush && !skip) {
+            int r = flush_node(n, o);
+            if (r < 0)
+                return r;
+        }
+        /* Read-only children, too: they may have been written before they became so. */
+        struct node *last = NULL;
+        struct edge *e;
+        list_for_each (e, &n->children, in_parent) {
+            int r = last ? flush_tree(o, last, count) : 0;
+            if (r < 0)
+                return r;
+            last = e->child;
+        }
+        if (!last)
+            return 0;
+        n = last; /* the last child in this loop: a chain of any length needs one frame */
+    }
+}
+
+int co_fn io_flush(struct operation *o, struct edge *e)
+{
+    return flush_tree(o, e->child, true);
+}

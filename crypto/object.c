@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The objects that users create by name, and the registry of their types.
+ * An object that something uses can't be deleted.
+ */
+#include "crypto/object.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { TYPES_MAX = 16 };
+
+static const struct object_type *types[TYPES_MAX];
+static const char *type_names[TYPES_MAX + 1];
+static const struct row_type *type_props[TYPES_MAX + 1];
+static struct list objects = LIST_INIT(objects); /* struct object.link, oldest first */
+
+struct row_type row_object_type = {
+    .kind = ROW_ENUM,
+    .name = "ObjectType",
+    .size = sizeof(int),
+    .values = type_names,
+    .help = "A kind of object",
+};
+
+static const struct row object_rows[] = {
+    ROW_REQ(struct object_options, "qom-type", type, row_object_type, .help = "The kind of object"),
+    ROW_REQ(struct object_options, "id", id, row_str, .help = "Its name"),
+    ROW_END,
+};
+
+struct row_type row_object_options = {
+    .kind = ROW_UNION,
+    .name = "ObjectOptions",
+    .size = sizeof(struct object_options),
+    .rows = object_rows,
+    .tag = "qom-type",
+    .branch_offset = offsetof(struct object_options, props),
+    .branches = type_props,
+    .help = "An object to create",
+};
+
+void objects_register(const struct object_type *const *list)
+{
+    unsigned i = 0;
+
+    for (; list[i] && i < TYPES_MAX; i++) {
+        types[i] = list[i];
+        type_names[i] = list[i]->name;
+        type_props[i] = list[i]->props;
+    }
+    type_names[i] = NULL;
+}
+
+const struct object_type *object_type_by_index(int index)
+{
+    return index >= 0 && index < TYPES_MAX ? types[index] : NULL;
+}
+
+static struct object *find(const char *id)
+{
+    struct object *o;
+
+    list_for_each (o, &objects, link)
+        if (strcmp(o->id, id) == 0)
+            return o;
+    return NULL;
+}
+
+/* Letters, digits, '-', '.' and '_', a letter first. */
+static bool id_well_formed(const char *id)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789-._";
+    size_t letters = 52;
+
+    return id[0] && memchr(allowed, id[0], letters) && id[strspn(id, allowed)] == '\0';
+}
+
+static void object_free(struct object *o)
+{
+    if (o->props)
+        row_release(o->type->props, o->props);
+    free(o->props);
+    free(o->state);
+    free(o->id);
+    free(o);
+}
+
+static struct object *object_new(const struct object_options *options)
+{
+    const struct object_type *type = types[options->type];
+    struct object *o = calloc(1, sizeof(*o));
+
+    if (!o)
+        return NULL;
+    o->type = type;
+    o->id = strdup(options->id);
+    o->state = calloc(1, type->state_size ? type->state_size : 1);
+    if (type->props)
+        o->props = calloc(1, type->props->size);
+    if (!o->id || !o->state || (type->props && !o->props) ||
+        (type->props && row_copy(type->props, options->props, o->props) < 0)) {
+        object_free(o);
+        return NULL;
+    }
+    return o;
+}
+
+int object_add(const struct object_options *options, struct err *err)
+{
+    struct object *o;
+
+    if (!id_well_formed(options->id))
+        return err_set(err, -EINVAL, "Parameter 'id' expects an identifier");
+    if (find(options->id))
+        return err_set(err, -EEXIST,
+                       "attempt to add duplicate property '%s' to object (type 'container')",
+                       options->id);
+    o = object_new(options);
+    if (!o)
+        return err_set(err, -ENOMEM, "object '%s': out of memory", options->id);
+    if (o->type->create && o->type->create(o, o->props, err) < 0) {
+        object_free(o);
+        return err->code;
+    }
+    list_push_back(&objects, &o->link);
+    return 0;
+}
+
+static void destroy(struct object *o)
+{
+    list_remove(&o->link);
+    if (o->type->destroy)
+        o->type->destroy(o);
+    object_free(o);
+}
+
+int object_del(const char *id, struct err *err)
+{
+    struct object *o = find(id);
+
+    if (!o)
+        return err_set(err, -ENOENT, "object '%s' not found", id);
+    if (o->uses)
+        return err_set(err, -EBUSY, "object '%s' is in use, can not be deleted", id);
+    destroy(o);
+    return 0;
+}
+
+void objects_del_all(void)
+{
+    /* Newest first: a secret may need the one that it is encrypted with. */
+    while (!list_empty(&objects))
+        destroy(container_of(objects.prev, struct object, link));
+}
+
+struct object *object_find(const char *id, const struct object_type *type, struct err *err)
+{
+    struct object *o = find(id);
+
+    if (!o)
+        err_set(err, -ENOENT, "object '%s' not found", id);
+    else if (type && o->type != type)
+        err_set(err, -EINVAL, "object '%s' is of type '%s', not '%s'", id, o->type->name,
+                type->name);
+    else
+        return o;
+    return NULL;
+}
+
+struct object *object_first(void)
+{
+    return list_empty(&objects) ? NULL : container_of(objects.next, struct object, link);
+}
+
+struct object *object_next(struct object *o)
+{
+    return o->link.next == &objects ? NULL : container_of(o->link.next, struct object, link);
+}
+
+void object_use(struct object *o)
+{
+    o->uses++;
+}
+
+void object_unuse(struct object *o)
+{
+    o->uses--;
+}
