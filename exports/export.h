@@ -36,6 +36,7 @@ struct export
     struct root *root; /* its edge leads to the exported node; root->stats are the device's */
     bool writable, writethrough;
     bool shutting_down;
+    uint64_t serial;                   /* no two exports have the same, ever */
     struct block_export_options *said; /* as given, owned */
     void *state;                       /* driver->state_size bytes, zeroed */
     struct list link;                  /* oldest first */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The NBD export and its servers: several side by side, each with its
- * addresses, credentials and limits.  Specification: the NBD protocol,
+ * addresses and limits.  Specification: the NBD protocol,
  * doc/proto.md of the NetworkBlockDevice project.
  */
 #ifndef EXPORTS_NBD_H
@@ -13,9 +13,8 @@
 struct nbd_server;
 
 struct nbd_server_options {
-    char *id;                       /* NULL: the default server */
-    struct socket_address *addr;    /* owned */
-    char *tls_creds, *tls_authz;    /* object ids; NULL: none */
+    char *id; /* NULL: the default server */
+    struct socket_address addr;
     uint32_t max_connections;       /* 0: unlimited; default 100 */
     uint32_t handshake_max_seconds; /* 0: no limit; default 10 */
 };

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the NBD server share.
+ *
+ * A connection's life: the control ring accepts it and negotiates
+ * (nbd-hello.c); then it is handed to a data ring, where everything about it
+ * happens (nbd-receive.c parses requests, nbd-request.c runs them, nbd-reply.c
+ * sends what they answer); at the end the data ring hands it back and the
+ * control ring frees it.  Only `link`, `killing` and `ended` belong to the
+ * control ring meanwhile.
+ */
+#ifndef EXPORTS_NBD_CONNECTION_H
+#define EXPORTS_NBD_CONNECTION_H
+
+#include "block/io.h"
+#include "block/iothread.h"
+#include "exports/nbd-proto.h"
+#include "exports/nbd.h"
+#include "uring/op.h"
+#include "uring/pool.h"
+
+enum {
+    NBD_REQUESTS_MAX = 128,        /* in flight per connection */
+    NBD_BYTES_MAX = 64 << 20,      /* of payload and unsent replies per connection */
+    NBD_RECEIVE_BYTES = 256 << 10, /* the receive buffer: many requests in one call */
+    NBD_CHUNK_BYTES = 256 << 10,   /* replies are gathered in pieces of this size */
+    NBD_INLINE_MAX = 256 << 10,    /* bytes; larger requests never run inside the loop's turn */
+    NBD_TURN_BYTES = 1 << 20,      /* inline bytes after which other connections get their turn */
+    NBD_REPLY_VECTORS = 64,
+};
+
+enum nbd_reply_style { NBD_SIMPLE, NBD_STRUCTURED, NBD_EXTENDED };
+
+/* Which meta contexts a client has chosen, and for which export. */
+struct nbd_contexts {
+    uint64_t export_serial;
+    bool allocation, depth;
+};
+
+enum { NBD_CONTEXT_ALLOCATION = 0, NBD_CONTEXT_DEPTH = 1 }; /* their ids on the wire */
+
+struct nbd_listener {
+    int fd;
+    struct co *accepting;
+    struct nbd_server *server;
+    struct list link;
+};
+
+struct nbd_server {
+    char *id; /* NULL: the default server */
+    struct nbd_server_options *said;
+    bool stopping;
+    struct list link;
+    struct list listeners;
+    unsigned accept_loops;   /* coroutines that still run */
+    struct list connections; /* struct nbd_connection.link, negotiating ones too */
+    unsigned connection_count;
+    struct co_cond changed; /* a connection or an accept loop went */
+};
+
+/* An export's own part. */
+struct nbd_export {
+    struct nbd_server *server;
+    char *name, *description;
+    bool allocation_depth;
+    unsigned ring; /* 0: any; else the data ring that serves all clients */
+    unsigned connection_count;
+    struct co_cond changed;
+};
+
+struct nbd_connection;
+
+struct nbd_request {
+    struct list link; /* in connection->idle_requests */
+    struct nbd_connection *connection;
+    struct operation operation;
+    struct gate_waiter waiter;
+    struct op op;
+    struct shortcut shortcut;
+    uint64_t cookie, offset, length;
+    uint64_t since; /* when it arrived, ring_turn_now(); 0: not yet */
+    uint8_t *data;  /* payload, or what was read; data_room bytes of a pool buffer */
+    size_t data_room;
+    uint16_t type, flags;
+    int result;
+};
+
+/* A piece of what is to be sent. */
+struct nbd_chunk {
+    struct list link;
+    uint8_t *p;
+    size_t room;       /* of the pool buffer */
+    size_t start, end; /* not yet sent */
+    size_t charge;     /* bytes to take off connection->bytes when it has been sent */
+};
+
+struct nbd_connection {
+    /* Control ring. */
+    struct list link; /* server->connections */
+    struct nbd_server *server;
+    bool negotiating;
+    bool cut_off; /* somebody wants it gone */
+    bool killing; /* kill_work is on its way to the data ring and back */
+    bool ended;   /* the data ring has handed it back */
+    struct work kill_work, ended_work, start_work;
+
+    /* Fixed before it is handed over. */
+    int fd;
+    struct ring *ring;
+    struct export *export;
+    struct root *root;
+    enum nbd_reply_style style;
+    bool read_only;
+    bool contexts_chosen;
+    struct nbd_contexts contexts;
+    uint32_t block_minimum; /* bytes; requests must be aligned to it */
+    bool tracked;           /* it holds a track_require() on tracked_node */
+    struct node *tracked_node;
+
+    /* The data ring. */
+    struct op receive;
+    uint8_t *in; /* NBD_RECEIVE_BYTES, or NULL while idle */
+    size_t in_start, in_end;
+    uint64_t skip;               /* payload bytes of a refused write still to be thrown away */
+    struct nbd_request *filling; /* a write whose payload is coming */
+    size_t filled;
+    bool receive_ended; /* the client will send no more: finish what is in flight */
+    bool dead;          /* the socket is of no use any more */
+    bool pumping;
+    bool finished; /* handed back */
+
+    struct op send;
+    struct msghdr message;
+    struct iovec vectors[NBD_REPLY_VECTORS];
+    struct list out; /* struct nbd_chunk */
+    struct nbd_chunk *spare;
+    struct work again; /* goes on at the next turn */
+    bool again_queued;
+    struct work turn_end; /* sends what the turn has gathered */
+    bool turn_end_queued;
+    struct pool_waiter memory;
+    bool waits_for_memory;
+
+    unsigned in_flight;
+    uint64_t bytes; /* payloads in flight and replies not yet sent */
+    struct list idle_requests;
+};
+
+/* nbd-hello.c */
+/** nbd_negotiate - the handshake; control ring, a coroutine of its own
+ * Return: 0 when the connection may go to its data ring; negative: close it.
+ */
+int co_fn nbd_negotiate(struct nbd_connection *c);
+
+/* nbd-server.c */
+/** nbd_connection_ended - the data ring is done with it; any ring */
+void nbd_connection_ended(struct nbd_connection *c);
+
+/* nbd-receive.c: the data ring */
+void nbd_serve(struct work *start); /* connection->start_work */
+void nbd_kill_here(struct nbd_connection *c);
+/** nbd_pump - go on with whatever can go on: parse, send, receive, or end */
+void nbd_pump(struct nbd_connection *c);
+
+/* nbd-request.c */
+struct nbd_request *nbd_request_get(struct nbd_connection *c);
+void nbd_request_put(struct nbd_request *r);
+/** nbd_request_start - run it; its reply is queued sooner or later */
+void nbd_request_start(struct nbd_request *r);
+/** nbd_request_check_form - what can be judged without looking at the node: 0, or the negative errno with
+ * which the request is refused at once
+ */
+int nbd_request_check_form(const struct nbd_connection *c, uint16_t type, uint16_t flags,
+                           uint64_t offset, uint64_t length);
+/** nbd_serve_inline - answer within this turn without a coroutine, if that is possible
+ * @payload: a write's bytes.  False: nothing happened, take the long road.
+ */
+bool nbd_serve_inline(struct nbd_connection *c, uint16_t type, uint16_t flags, uint64_t cookie,
+                      uint64_t offset, uint32_t length, const uint8_t *payload);
+enum io_kind nbd_kind(uint16_t type);
+
+/* nbd-reply.c: all queue; nbd_send() sends. */
+/** nbd_reply_status - "done" or an error (negative errno), without data; false: out of memory */
+bool nbd_reply_status(struct nbd_connection *c, uint64_t cookie, uint64_t offset, int result);
+/** nbd_reply_data - the bytes that a read request got; takes the request's buffer over */
+bool nbd_reply_data(struct nbd_connection *c, struct nbd_request *r);
+/** nbd_reply_reserve - room for header and @length bytes of a read's answer in one piece; the bytes
+ * are to be written to what it returns, then nbd_reply_commit(); NULL: no memory
+ */
+uint8_t *nbd_reply_reserve(struct nbd_connection *c, uint64_t cookie, uint64_t offset,
+                           uint32_t length);
+void nbd_reply_commit(struct nbd_connection *c, uint32_t length);
+/** nbd_reply_contexts - one chunk of block status; @extents are pairs of length and flags */
+struct nbd_extent {
+    uint64_t length, flags;
+};
+bool nbd_reply_context(struct nbd_connection *c, const struct nbd_request *r, uint32_t context,
+                       const struct nbd_extent *extents, unsigned count, bool last);
+void nbd_send(struct nbd_connection *c);
+void nbd_send_later(struct nbd_connection *c); /* at the end of the turn */
+void nbd_out_free(struct nbd_connection *c);
+uint32_t nbd_error_number(int result);
+
+/* nbd-status.c */
+void co_fn nbd_block_status(struct nbd_request *r);
+
+#endif

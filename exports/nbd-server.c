@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * NBD servers and what they serve, on the control ring: listeners, the list of
+ * connections, and the export type `nbd`.
+ *
+ * A connection is freed here and nowhere else: when its data ring has handed it
+ * back and no request to kill it is still on its way to that ring.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "exports/nbd-connection.h"
+#include "uring/await.h"
+
+enum { ADDRESSES_MAX = 8, SOCKET_BUFFER = 4 << 20 };
+
+static struct list servers = LIST_INIT(servers);
+
+static const struct row nbd_export_rows[] = {
+    ROW_OPT(struct nbd_export_options, "name", name, row_str,
+            .help = "What clients call it; default: the node's name"),
+    ROW_OPT(struct nbd_export_options, "description", description, row_str,
+            .help = "Free text for clients"),
+    ROW_OPT(struct nbd_export_options, "server", server, row_str, .since = "0.1",
+            .help = "The id of the NBD server that offers it; default: the one without an id"),
+    ROW_OPT(struct nbd_export_options, "bitmaps", bitmaps, row_str_list,
+            .help = "Dirty bitmaps to offer as meta contexts"),
+    ROW_OPT(struct nbd_export_options, "allocation-depth", allocation_depth, row_bool,
+            .help = "Offer the meta context qemu:allocation-depth; default: no"),
+    ROW_END,
+};
+
+ROW_STRUCT_TYPE(row_nbd_export_options, "BlockExportOptionsNbd", struct nbd_export_options,
+                nbd_export_rows, .help = "Options of an NBD export");
+
+#define SERVER_ROWS(address_type)                                                                  \
+    ROW_OPT(struct nbd_server_options, "id", id, row_str, .since = "0.1",                          \
+            .help = "A name, for servers beside the default one"),                                 \
+        { .name = "addr",                                                                          \
+          .type = &address_type,                                                                   \
+          .required = true,                                                                        \
+          .offset = offsetof(struct nbd_server_options, addr),                                     \
+          .help = "Where to listen" },                                                             \
+        ROW_OPT(struct nbd_server_options, "handshake-max-seconds", handshake_max_seconds,         \
+                row_uint32, .fallback = "10",                                                      \
+                .help = "A client must have negotiated within this time; 0: no limit"),            \
+        ROW_OPT(struct nbd_server_options, "max-connections", max_connections, row_uint32,         \
+                .fallback = "100", .help = "Clients at one time; 0: no limit")
+
+static const struct row server_rows[] = { SERVER_ROWS(row_socket_address), ROW_END };
+static const struct row server_rows_legacy[] = { SERVER_ROWS(row_socket_address_legacy), ROW_END };
+
+ROW_STRUCT_TYPE(row_nbd_server_options, "NbdServerOptions", struct nbd_server_options, server_rows,
+                .help = "An NBD server");
+ROW_STRUCT_TYPE(row_nbd_server_options_legacy, "NbdServerOptionsLegacy", struct nbd_server_options,
+                server_rows_legacy, .help = "An NBD server");
+
+/* ---- servers ---- */
+
+static struct nbd_server *server_find(const char *id)
+{
+    struct nbd_server *s;
+
+    list_for_each (s, &servers, link)
+        if (id ? s->id && strcmp(s->id, id) == 0 : !s->id)
+            return s;
+    return NULL;
+}
+
+bool nbd_server_running(const char *id)
+{
+    return server_find(id) != NULL;
+}
+
+static void server_free(struct nbd_server *s)
+{
+    for (struct list *l; (l = list_pop_front(&s->listeners));) {
+        struct nbd_listener *listener = container_of(l, struct nbd_listener, link);
+        close(listener->fd);
+        free(listener);
+    }
+    if (s->said && s->said->addr.u)
+        address_unlink(&s->said->addr);
+    list_remove(&s->link);
+    if (s->said)
+        row_release(&row_nbd_server_options, s->said);
+    free(s->said);
+    free(s->id);
+    free(s);
+}
+
+/* A server that is known but does not listen yet. */
+static struct nbd_server *server_new(const struct nbd_server_options *o, struct err *err)
+{
+    struct nbd_server *s;
+
+    if (server_find(o->id)) {
+        if (o->id)
+            err_set(err, -EBUSY, "NBD server '%s' already running", o->id);
+        else
+            err_set(err, -EBUSY, "NBD server already running");
+        return NULL;
+    }
+    s = calloc(1, sizeof(*s));
+    if (s)
+        s->said = calloc(1, sizeof(*s->said));
+    if (!s || !s->said || row_copy(&row_nbd_server_options, o, s->said) < 0 ||
+        (o->id && !(s->id = strdup(o->id)))) {
+        if (s)
+            free(s->said);
+        free(s);
+        err_set(err, -ENOMEM, "NBD server: out of memory");
+        return NULL;
+    }
+    list_init(&s->listeners);
+    list_init(&s->connections);
+    list_push_back(&servers, &s->link);
+    co_cond_init(&s->changed);
+    return s;
+}
+
+/* ---- connections ---- */
+
+static void co_fn connection_free(struct nbd_connection *c)
+{
+    struct nbd_server *s = c->server;
+
+    if (c->export) {
+        struct nbd_export *x = c->export->state;
+        x->connection_count--;
+        co_cond_wake_all(&x->changed);
+    }
+    if (c->tracked)
+        track_release(c->tracked_node);
+    close(c->fd);
+    list_remove(&c->link);
+    s->connection_count--;
+    co_cond_wake_all(&s->changed);
+    free(c);
+}
+
+static void co_fn free_later(void *arg)
+{
+    connection_free(arg);
+}
+
+/* Freeing may have to wait for an edit, so it is a coroutine's work. */
+static void connection_gone(struct nbd_connection *c)
+{
+    if (!c->ended || c->killing)
+        return;
+    if (co_start(free_later, c, "nbd connection end") < 0)
+        log_error("nbd: no memory to take a connection apart");
+}
+
+static void ended_arrived(struct work *w)
+{
+    struct nbd_connection *c = container_of(w, struct nbd_connection, ended_work);
+
+    c->ended = true;
+    connection_gone(c);
+}
+
+void nbd_connection_ended(struct nbd_connection *c)
+{
+    c->finished = true;
+    c->ended_work.fn = ended_arrived;
+    ring_post(ring_control(), &c->ended_work);
+}
+
+static void kill_returned(struct work *w)
+{
+    struct nbd_connection *c = container_of(w, struct nbd_connection, kill_work);
+
+    c->killing = false;
+    connection_gone(c);
+}
+
+/* On the connection's ring. */
+static void kill_arrived(struct work *w)
+{
+    struct nbd_connection *c = container_of(w, struct nbd_connection, kill_work);
+
+    if (!c->finished)
+        nbd_kill_here(c);
+    w->fn = kill_returned;
+    ring_post(ring_control(), w);
+}
+
+static void connection_kill(struct nbd_connection *c)
+{
+    c->cut_off = true;
+    if (c->negotiating) {
+        shutdown(c->fd, SHUT_RDWR); /* its coroutine finds out */
+    } else if (!c->killing && !c->ended) {
+        c->killing = true;
+        c->kill_work.fn = kill_arrived;
+        ring_post(c->ring, &c->kill_work);
+    }
+}
+
+static void co_fn negotiate(void *arg)
+{
+    struct nbd_connection *c = arg;
+    int result = nbd_negotiate(c);
+
+    if (result < 0 || c->cut_off) {
+        connection_free(c);
+        return;
+    }
+    c->negotiating = false;
+    c->start_work.fn = nbd_serve;
+    ring_post(c->ring, &c->start_work);
+}
+
+static void prepare_socket(int fd)
+{
+    int one = 1, size = SOCKET_BUFFER;
+
+    /* Each is an improvement where it works; none is needed. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) < 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+}
+
+static void connection_new(struct nbd_server *s, int fd)
+{
+    struct nbd_connection *c = calloc(1, sizeof(*c));
+
+    if (!c) {
+        close(fd);
+        return;
+    }
+    prepare_socket(fd);
+    c->server = s;
+    c->fd = fd;
+    c->negotiating = true;
+    list_push_back(&s->connections, &c->link);
+    s->connection_count++;
+    if (co_start(negotiate, c, "nbd negotiation") < 0) {
+        list_remove(&c->link);
+        s->connection_count--;
+        close(fd);
+        free(c);
+    }
+}
+
+static void co_fn accept_loop(void *arg)
+{
+    enum { PAUSE = 100 * 1000 * 1000 }; /* ns, after a failure that may pass */
+    struct nbd_listener *l = arg;
+    struct nbd_server *s = l->server;
+    unsigned max = s->said->max_connections;
+
+    co_deadline_exempt(true);
+    while (!s->stopping) {
+        int fd;
+
+        if (max && s->connection_count >= max) {
+            co_cond_wait(&s->changed, NULL);
+            continue;
+        }
+        fd = co_accept(l->fd, FOREVER);
+        if (fd >= 0) {
+            connection_new(s, fd);
+        } else if (!s->stopping && fd != -ECONNABORTED && fd != -EINTR && fd != -ECANCELED) {
+            log_warning("nbd: cannot accept a client: %s", strerror(-fd));
+            co_sleep(PAUSE);
+        }
+    }
+    l->accepting = NULL;
+    s->accept_loops--;
+    co_cond_wake_all(&s->changed);
+}
+
+static void co_fn begin_accepting(void *arg)
+{
+    ((struct nbd_listener *)arg)->accepting = co_self();
+    accept_loop(arg);
+}
+
+static int server_listen(struct nbd_server *s, int *fds, unsigned count, struct err *err)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct nbd_listener *l = calloc(1, sizeof(*l));
+
+        if (!l)
+            return err_set(err, -ENOMEM, "NBD server: out of memory");
+        l->server = s;
+        l->fd = take_fd(&fds[i]);
+        list_push_back(&s->listeners, &l->link);
+        if (co_start(begin_accepting, l, "nbd accept") < 0)
+            return err_set(err, -ENOMEM, "NBD server: out of memory");
+        s->accept_loops++;
+    }
+    return 0;
+}
+
+static void co_fn server_stop(struct nbd_server *s)
+{
+    struct nbd_listener *l;
+    struct nbd_connection *c;
+    struct export *x;
+
+    s->stopping = true;
+    list_for_each (l, &s->listeners, link)
+        if (l->accepting)
+            co_cancel(l->accepting);
+    co_cond_wake_all(&s->changed);
+    list_for_each (c, &s->connections, link)
+        connection_kill(c);
+    for (bool found = true; found;) {
+        found = false;
+        for (x = export_first(); x && !found; x = export_next(x)) {
+            if (x->driver == &export_nbd && ((struct nbd_export *)x->state)->server == s) {
+                export_del_wait(x);
+                found = true;
+            }
+        }
+    }
+    while (s->connection_count || s->accept_loops)
+        co_cond_wait(&s->changed, NULL);
+    server_free(s);
+}
+
+static int co_fn server_run(struct nbd_server *s, int *fds, unsigned count, struct err *err)
+{
+    if (server_listen(s, fds, count, err) == 0)
+        return 0;
+    for (unsigned i = 0; i < count; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+    server_stop(s);
+    return err->code;
+}
+
+struct listen_call {
+    const struct nbd_server_options *o;
+    int (*resolve_fd)(const char *name, void *arg);
+    void *arg;
+    int fds[ADDRESSES_MAX];
+    unsigned count;
+    struct err *err;
+};
+
+static int listen_on_worker(void *arg)
+{
+    struct listen_call *call = arg;
+    return address_listen(&call->o->addr, call->resolve_fd, call->arg, call->fds, &call->count,
+                          call->err);
+}
+
+int co_fn nbd_server_start(const struct nbd_server_options *o,
+                           int (*resolve_fd)(const char *name, void *arg), void *arg,
+                           struct err *err)
+{
+    struct listen_call call = { o, resolve_fd, arg, { 0 }, ADDRESSES_MAX, err };
+    struct nbd_server *s = server_new(o, err);
+    int result;
+
+    if (!s)
+        return err->code;
+    /* A passed descriptor is looked up in the monitor's list, which belongs to this thread. */
+    result =
+        o->addr.type == ADDRESS_FD ? listen_on_worker(&call) : ring_block(listen_on_worker, &call);
+    if (result < 0) {
+        row_release(&row_nbd_server_options, s->said); /* not ours to unlink */
+        server_free(s);
+        return result;
+    }
+    return server_run(s, call.fds, call.count, err);
+}
+
+int co_fn nbd_server_adopt(const struct nbd_server_options *o, const int *fds, unsigned count,
+                           struct err *err)
+{
+    struct nbd_server *s = count <= ADDRESSES_MAX ? server_new(o, err) : NULL;
+    int copy[ADDRESSES_MAX];
+
+    if (count > ADDRESSES_MAX)
+        err_set(err, -E2BIG, "NBD server: more than %d passed sockets", ADDRESSES_MAX);
+    if (!s)
+        return err->code;
+    memcpy(copy, fds, count * sizeof(*fds));
+    return server_run(s, copy, count, err);
+}
+
+int co_fn nbd_server_stop(const char *id, struct err *err)
+{
+    struct nbd_server *s = server_find(id);
+
+    if (!s || s->stopping)
+        return err_set(err, -ENOENT, "NBD server not running");
+    server_stop(s);
+    return 0;
+}
+
+/* @text with all but unreserved characters and @keep as %XX; malloc'd. */
+static char *percent_encode(const char *text, const char *keep)
+{
+    char *out = malloc(3 * strlen(text) + 1), *p = out;
+
+    for (; out && *text; text++) {
+        if (isalnum((unsigned char)*text) || strchr("-._~", *text) || strchr(keep, *text))
+            *p++ = *text;
+        else
+            p += sprintf(p, "%%%02X", (unsigned char)*text);
+    }
+    if (out)
+        *p = '\0';
+    return out;
+}
+
+char *nbd_server_uri(const char *id, const char *export_name)
+{
+    struct nbd_server *s = server_find(id);
+    struct nbd_listener *l;
+    autofree char *name = percent_encode(export_name, "/"), *where = NULL;
+    char *uri = NULL;
+    int n;
+
+    if (!s || list_empty(&s->listeners) || !name)
+        return NULL;
+    l = container_of(s->listeners.next, struct nbd_listener, link);
+    if (s->said->addr.type == ADDRESS_UNIX) {
+        where = percent_encode(((struct unix_address *)s->said->addr.u)->path, "/");
+        n = where ? asprintf(&uri, "nbd+unix:///%s?socket=%s", name, where) : -1;
+    } else {
+        where = address_of_socket(l->fd, false);
+        n = where ? asprintf(&uri, "nbd://%s/%s", where, name) : -1;
+    }
+    return n < 0 ? NULL : uri;
+}
+
+void co_fn nbd_servers_stop_all(void)
+{
+    struct nbd_server *s;
+
+    for (bool found = true; found;) {
+        found = false;
+        list_for_each (s, &servers, link) {
+            if (!s->stopping) {
+                server_stop(s);
+                found = true;
+                break;
+            }
+        }
+    }
+}
+
+/* ---- the export type ---- */
+
+struct export *nbd_export_by_name(const char *server, const char *name)
+{
+    struct nbd_server *s = server_find(server);
+
+    for (struct export *x = s ? export_first() : NULL; x; x = export_next(x)) {
+        struct nbd_export *nx = x->state;
+        if (x->driver == &export_nbd && nx->server == s && strcmp(nx->name, name) == 0)
+            return x;
+    }
+    return NULL;
+}
+
+static int check_export(const struct nbd_export_options *o, const char *name, struct err *err)
+{
+    if (!nbd_server_running(o->server))
+        return o->server ? err_set(err, -ENOENT, "NBD server '%s' not running", o->server)
+                         : err_set(err, -ENOENT, "NBD server not running");
+    if (strlen(name) > NBD_STRING_MAX)
+        return err_set(err, -EINVAL, "export name '%s' too long", name);
+    if (o->description && strlen(o->description) > NBD_STRING_MAX)
+        return err_set(err, -EINVAL, "description '%s' too long", o->description);
+    if (nbd_export_by_name(o->server, name))
+        return err_set(err, -EEXIST, "NBD server already has export named '%s'", name);
+    if (o->bitmaps.n)
+        return err_set(err, -ENOENT, "Bitmap '%s' is not found", ((char **)o->bitmaps.v)[0]);
+    return 0;
+}
+
+static int co_fn start(struct export *x, const void *options, struct err *err)
+{
+    const struct nbd_export_options *o = options;
+    const char *name = o->name ? o->name : x->said->node_name;
+    struct nbd_export *nx = x->state;
+
+    if (check_export(o, name, err) < 0)
+        return err->code;
+    if (x->said->iothread) {
+        int ring = iothread_ring_index(x->said->iothread, err);
+        if (ring < 0)
+            return ring;
+        nx->ring = (unsigned)ring;
+    }
+    nx->name = strdup(name);
+    nx->description = o->description ? strdup(o->description) : NULL;
+    if (!nx->name || (o->description && !nx->description)) {
+        free(nx->name);
+        free(nx->description);
+        return err_set(err, -ENOMEM, "export '%s': out of memory", x->id);
+    }
+    co_cond_init(&nx->changed);
+    nx->allocation_depth = o->allocation_depth;
+    nx->server = server_find(o->server);
+    return 0;
+}
+
+static bool in_use(struct export *x)
+{
+    return ((struct nbd_export *)x->state)->connection_count > 0;
+}
+
+static void shut_down(struct export *x, bool hard)
+{
+    struct nbd_export *nx = x->state;
+    struct nbd_connection *c;
+
+    if (!hard)
+        return;
+    list_for_each (c, &nx->server->connections, link)
+        if (c->export == x)
+            connection_kill(c);
+}
+
+static void co_fn stop(struct export *x)
+{
+    struct nbd_export *nx = x->state;
+
+    while (nx->connection_count)
+        co_cond_wait(&nx->changed, NULL);
+    free(nx->name);
+    free(nx->description);
+    nx->name = nx->description = NULL;
+    nx->server = NULL;
+}
+
+const struct export_driver export_nbd = {
+    .name = "nbd",
+    .options = &row_nbd_export_options,
+    .state_size = sizeof(struct nbd_export),
+    .start = start,
+    .in_use = in_use,
+    .shutdown = shut_down,
+    .stop = stop,
+};
