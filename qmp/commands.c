@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: MIT */
+/* The one list of all command families. */
+#include "qmp/commands.h"
+
+const struct qmp_command *const qmp_families[] = {
+    qmp_monitor_commands, qmp_object_commands, qmp_block_commands, qmp_export_commands, NULL,
+};

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The list of command families: one table in each cmd-*.c.  Only commands.c
+ * knows them all.
+ */
+#ifndef QMP_COMMANDS_H
+#define QMP_COMMANDS_H
+
+#include "qmp/qmp.h"
+
+extern const struct qmp_command *const qmp_families[]; /* NULL-ended */
+
+extern const struct qmp_command qmp_monitor_commands[];
+extern const struct qmp_command qmp_object_commands[];
+extern const struct qmp_command qmp_block_commands[];
+extern const struct qmp_command qmp_export_commands[];
+
+#endif
