@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ringblkd: start the rings, do what the command line says, serve until told
+ * to stop, then take everything apart in order: clients first, images last.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "block/blockdev.h"
+#include "block/iothread.h"
+#include "daemon/background.h"
+#include "daemon/chardev.h"
+#include "daemon/commandline.h"
+#include "daemon/notify.h"
+#include "drivers/table.h"
+#include "exports/nbd.h"
+#include "qmp/qmp.h"
+#include "uring/await.h"
+#include "uring/ring.h"
+
+enum { LAST_REPLIES_NS = 2000000000 }; /* running commands get this long when the daemon stops */
+
+static const struct export_driver *const export_kinds[] = { &export_nbd, NULL };
+static const struct object_type *const object_types[] = { &object_iothread, NULL };
+static const struct event_type *const events[] = {
+    &event_block_io_error,
+    &event_block_write_threshold,
+    &event_block_export_deleted,
+    &event_shutdown,
+    NULL,
+};
+
+struct daemon {
+    struct command_line line;
+    int signals; /* signalfd */
+    int status;  /* of the process */
+    bool stopping;
+    struct co *signal_watcher;
+};
+
+static struct daemon daemon_state;
+
+/* Stop once, whoever asks first; a second signal while stopping changes nothing. */
+static void co_fn stop_all(void *arg)
+{
+    struct daemon *d = arg;
+
+    co_deadline_exempt(true);
+    notify_send("STOPPING=1");
+    monitor_sources_close();
+    exports_shutdown();
+    nbd_servers_stop_all();
+    blockdev_close_all();
+    monitors_close(LAST_REPLIES_NS);
+    qmp_events_stop();
+    objects_del_all();
+    chardev_forget_all();
+    background_remove_pidfile();
+    if (d->signal_watcher)
+        co_cancel(d->signal_watcher);
+    ring_stop();
+}
+
+static void stop(struct daemon *d, enum shutdown_reason reason, int status)
+{
+    if (d->stopping)
+        return;
+    d->stopping = true;
+    d->status = status;
+    qmp_send_shutdown(reason);
+    if (co_start(stop_all, d, "stopping") < 0)
+        exit(EXIT_FAILURE);
+}
+
+static void quit_asked(void)
+{
+    stop(&daemon_state, SHUTDOWN_HOST_QMP_QUIT, EXIT_SUCCESS);
+}
+
+static void co_fn watch_signals(void *arg)
+{
+    struct daemon *d = arg;
+    struct signalfd_siginfo info;
+
+    d->signal_watcher = co_self();
+    co_deadline_exempt(true);
+    while (co_poll(d->signals, POLLIN, FOREVER) >= 0) {
+        while (read(d->signals, &info, sizeof(info)) == sizeof(info)) {
+            if (info.ssi_signo == SIGUSR1)
+                ring_dump();
+            else
+                stop(d, SHUTDOWN_HOST_SIGNAL, EXIT_SUCCESS);
+        }
+    }
+    d->signal_watcher = NULL;
+}
+
+static void co_fn start_up(void *arg)
+{
+    struct daemon *d = arg;
+    autoerr err = { 0 };
+
+    co_deadline_exempt(true);
+    if (command_line_run(&d->line, &err) < 0 || background_ready(d->line.pidfile, &err) < 0) {
+        if (!d->stopping)
+            log_error("%s", err.msg);
+        stop(d, SHUTDOWN_HOST_ERROR, EXIT_FAILURE);
+        return;
+    }
+    notify_send("READY=1");
+}
+
+/* As many descriptors as the limits allow: each client and image takes some. */
+static void raise_limits(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        log_warning("cannot raise the limit of open files: %s", strerror(errno));
+}
+
+/* Block the signals that signalfd delivers, in all threads to come; a dead peer is an error, no signal. */
+static int open_signals(struct err *err)
+{
+    sigset_t set;
+    int fd;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    return fd < 0 ? err_set_errno(err, -errno, "cannot watch signals") : fd;
+}
+
+static int run(struct daemon *d, struct err *err)
+{
+    struct rings_config config = { .count = d->line.rings };
+
+    d->signals = open_signals(err);
+    if (d->signals < 0 || rings_init(&config, err) < 0)
+        return err->code;
+    qmp_set_quit(quit_asked);
+    qmp_events_start();
+    if (co_start(watch_signals, d, "signals") < 0 || co_start(start_up, d, "command line") < 0)
+        return err_set(err, -ENOMEM, "out of memory");
+    ring_run();
+    rings_exit();
+    close(d->signals);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct daemon *d = &daemon_state;
+    autoerr err = { 0 };
+
+    log_init("ringblkd");
+    drivers_register(drivers_all);
+    exports_register(export_kinds);
+    objects_register(object_types);
+    event_register(events);
+    if (qmp_register_all(&err) < 0 || command_line_parse(argc, argv, &d->line, &err) < 0 ||
+        (d->line.daemonize && background_fork(&err) < 0)) {
+        log_error("%s", err.msg);
+        return EXIT_FAILURE;
+    }
+    raise_limits();
+    if (run(d, &err) < 0) {
+        log_error("%s", err.msg);
+        d->status = EXIT_FAILURE;
+    }
+    command_line_free(&d->line);
+    qmp_unregister_all();
+    return d->status;
+}

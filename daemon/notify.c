@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* The service manager's two protocols; each is a few lines, so no library is needed for them. */
+#include "daemon/notify.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/parse.h"
+
+enum { LISTEN_FDS_START = 3, LISTEN_FDS_MAX = 64 };
+
+void notify_send(const char *state)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    autoclose int fd = -1;
+
+    if (!path || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof(a.sun_path))
+        return;
+    memcpy(a.sun_path, path, strlen(path));
+    if (a.sun_path[0] == '@')
+        a.sun_path[0] = '\0';
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 ||
+        sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&a,
+               (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path))) < 0)
+        log_warning("cannot tell the service manager '%s': %s", state, strerror(errno));
+}
+
+unsigned notify_listen_fds(void)
+{
+    const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+    uint64_t for_whom = 0, count = 0;
+
+    if (!pid || !fds || parse_u64(pid, &for_whom) < 0 || for_whom != (uint64_t)getpid() ||
+        parse_u64(fds, &count) < 0 || count > LISTEN_FDS_MAX)
+        count = 0;
+    for (unsigned i = 0; i < count; i++)
+        (void)fcntl(LISTEN_FDS_START + (int)i, F_SETFD, FD_CLOEXEC);
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+    return (unsigned)count;
+}
