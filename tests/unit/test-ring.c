@@ -604,6 +604,20 @@ START_TEST(cpu_quota)
 }
 END_TEST
 
+/* The bell that brings the order to leave must not send the ring back to sleep. */
+START_TEST(leaves_at_once)
+{
+    for (int i = 0; i < 5; i++) {
+        up();
+        get(1);
+        run(calls);
+        uint64_t begin = ring_now();
+        down();
+        ck_assert_uint_lt(ring_now() - begin, 2000u * 1000 * 1000);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("ring");
@@ -629,6 +643,7 @@ int main(void)
     tcase_add_test(off, io_uring_forbidden);
     tcase_add_test(off, memory_may_not_be_locked);
     tcase_add_test(off, cpu_quota);
+    tcase_add_test(off, leaves_at_once);
     suite_add_tcase(s, off);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
