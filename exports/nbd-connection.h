@@ -23,9 +23,10 @@ enum {
     NBD_REQUESTS_MAX = 128,        /* in flight per connection */
     NBD_BYTES_MAX = 64 << 20,      /* of payload and unsent replies per connection */
     NBD_RECEIVE_BYTES = 256 << 10, /* the receive buffer: many requests in one call */
-    NBD_CHUNK_BYTES = 256 << 10,   /* replies are gathered in pieces of this size */
-    NBD_INLINE_MAX = 256 << 10,    /* bytes; larger requests never run inside the loop's turn */
-    NBD_TURN_BYTES = 1 << 20,      /* inline bytes after which other connections get their turn */
+    NBD_CHUNK_BYTES =
+        512 << 10, /* replies are gathered in pieces of this size; one inline read fits */
+    NBD_INLINE_MAX = 256 << 10, /* bytes; larger requests never run inside the loop's turn */
+    NBD_TURN_BYTES = 1 << 20,   /* inline bytes after which other connections get their turn */
     NBD_REPLY_VECTORS = 64,
 };
 

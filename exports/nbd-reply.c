@@ -16,6 +16,8 @@
 
 enum { HEADER_MAX = 64 };
 
+_Static_assert(NBD_INLINE_MAX + HEADER_MAX <= NBD_CHUNK_BYTES, "an inline read fits into a chunk");
+
 uint32_t nbd_error_number(int result)
 {
     switch (-result) {
@@ -67,6 +69,8 @@ static struct nbd_chunk *chunk_with_room(struct nbd_connection *c, size_t len)
 {
     struct nbd_chunk *last = NULL;
 
+    if (len > NBD_CHUNK_BYTES)
+        return NULL;
     if (!list_empty(&c->out))
         last = container_of(c->out.prev, struct nbd_chunk, link);
     if (last && last->room - last->end >= len)

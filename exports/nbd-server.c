@@ -525,7 +525,7 @@ static void shut_down(struct export *x, bool hard)
     struct nbd_export *nx = x->state;
     struct nbd_connection *c;
 
-    if (!hard)
+    if (!hard || !nx->server) /* asked again after its end */
         return;
     list_for_each (c, &nx->server->connections, link)
         if (c->export == x)

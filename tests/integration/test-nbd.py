@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""A raw image over NBD, used by programs that we did not write: what they write is what is in the
+file, what is in the file is what they read, and the counts agree."""
+
+import json
+import os
+import subprocess
+import sys
+
+from harness import TMP, daemon
+
+SIZE = 48 << 20
+
+
+def run(*command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    assert done.returncode == 0, f"{command}: {done.stdout.decode(errors='replace')}"
+    return done.stdout.decode(errors="replace")
+
+
+def random_file(path, size):
+    with open(path, "wb") as f:
+        f.write(os.urandom(size))
+
+
+def main(direct):
+    image, source, back = (f"{TMP}/{n}" for n in ("image.raw", "source", "back"))
+    with open(image, "wb") as f:
+        f.truncate(SIZE)
+    random_file(source, SIZE)
+    with daemon(
+        "--blockdev", f"driver=file,node-name=f,filename={image},cache.direct={direct}",
+        "--blockdev", "driver=raw,node-name=r,file=f",
+        "--nbd-server", f"addr.type=unix,addr.path={TMP}/d.nbd",
+        "--export", "type=nbd,id=e,node-name=r,name=x,writable=on,allocation-depth=on",
+        "--export", "type=nbd,id=ro,node-name=r,name=ro",
+    ) as d:
+        info = json.loads(run("nbdinfo", "--json", d.uri("x")))["exports"][0]
+        assert info["export-size"] == SIZE and not info["is_read_only"], info
+        assert {c if isinstance(c, str) else c["id"] for c in info["contexts"]} == {
+            "base:allocation", "qemu:allocation-depth"} or len(info["contexts"]) == 2, info
+        assert json.loads(run("nbdinfo", "--json", d.uri("ro")))["exports"][0]["is_read_only"]
+        extents = json.loads(run("nbdinfo", "--json", "--map", d.uri("x")))
+        assert sum(e["length"] for e in extents) == SIZE, extents
+        assert all(e["type"] == 3 for e in extents), extents
+
+        run("nbdcopy", source, d.uri("x"))
+        run("qemu-img", "compare", "-f", "raw", "-F", "raw", source, d.uri("x"))
+        run("nbdcopy", d.uri("ro"), back)
+        run("cmp", source, back)
+        run("cmp", source, image)
+        refused = subprocess.run(["qemu-io", "-f", "raw", "-c", "write 0 4k", d.uri("ro")],
+                                 capture_output=True, timeout=60)
+        assert refused.returncode != 0
+
+        # Edges of requests, zeroes, discards, FUA, flush - through qemu's client.
+        run("qemu-io", "-f", "raw", "-c", "write -P 7 4096 8192", "-c", "write -z 12288 65536",
+            "-c", "write -z -u 1M 1M", "-c", "discard 3M 1M", "-c", "write -f -P 9 8M 4k",
+            "-c", "flush", "-c", "read -P 7 4096 8192", "-c", "read -P 0 12288 65536",
+            "-c", "read -P 0 1M 1M", "-c", "read -P 9 8M 4k", d.uri("x"))
+        with open(image, "rb") as f:
+            data = f.read()
+        assert data[4096:12288] == b"\7" * 8192 and data[8 << 20:(8 << 20) + 4096] == b"\t" * 4096
+        assert data[1 << 20:2 << 20] == bytes(1 << 20)
+
+        jobs = 64 if direct == "on" else 8
+        if direct == "on":
+            run("fio", "--name=v", "--ioengine=nbd", f"--uri={d.uri('x')}", "--rw=randrw", "--bs=4k",
+                f"--numjobs={jobs}", f"--size={SIZE // jobs}", f"--offset_increment={SIZE // jobs}",
+                "--iodepth=4", "--verify=crc32c", "--verify_fatal=1", f"--aux-path={TMP}")
+        else:
+            run("fio", "--name=v", "--ioengine=nbd", f"--uri={d.uri('x')}", "--rw=randrw",
+                "--bsrange=512-64k", "--bs_unaligned=1", f"--numjobs={jobs}",
+                f"--size={SIZE // jobs}", f"--offset_increment={SIZE // jobs}", "--iodepth=16",
+                "--verify=crc32c", "--verify_fatal=1", f"--aux-path={TMP}")
+
+
+main("off")
+main("on")
+sys.exit(0)
