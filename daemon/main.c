@@ -69,6 +69,8 @@ static void co_fn stop_all(void *arg)
     background_remove_pidfile();
     if (d->signal_watcher)
         co_cancel(d->signal_watcher);
+    while (d->signal_watcher)
+        co_sleep(1000000);
     ring_stop();
 }
 

@@ -721,7 +721,7 @@ int monitor_named_fd(struct monitor *m, const char *name)
 
 int monitor_name_fd(struct monitor *m, const char *name, int fd, struct err *err)
 {
-    autoclose int old = monitor_named_fd(m, name);
+    autoclose __attribute__((unused)) int old = monitor_named_fd(m, name); /* closed */
     struct named_fd *f = malloc(sizeof(*f) + strlen(name) + 1);
     if (!f) {
         close(fd);
