@@ -30,13 +30,6 @@ static enum change_kind change_of(enum road_kind kind)
     return kind == ROAD_WRITE ? CHANGE_WRITE : kind == ROAD_ZERO ? CHANGE_ZERO : CHANGE_DISCARD;
 }
 
-static void raise_to(_Atomic uint64_t *what, uint64_t value)
-{
-    uint64_t seen = atomic_load_explicit(what, memory_order_relaxed);
-    while (seen < value && !atomic_compare_exchange_weak(what, &seen, value))
-        ;
-}
-
 /* Register the range.  Whether it must be exclusive may change while it waits, as the node may grow. */
 static int co_fn take_range(struct level *l, const struct stop *s)
 {
@@ -110,7 +103,6 @@ static int co_fn tell_observers(struct road *w, struct level *l, const struct st
 {
     int r = 0;
     l->observed = true;
-    l->whole = *s;
     for (struct observer *ob = s->node->observers; ob && r == 0; ob = ob->next) {
         if (ob->before)
             r = ob->before(ob, w->operation, change_of(s->kind), s->at, s->len);
@@ -200,9 +192,9 @@ void depart(struct level *l, int result)
     }
     if (l->grows && result == 0)
         raise_to(&n->size, end);
-    if (l->guard && l->guard->in)
+    if (l->guard)
         track_end(l->guard);
-    if (l->range && l->range->in)
+    if (l->range)
         track_end(l->range);
     free(l->guard);
     free(l->range);

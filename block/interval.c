@@ -1,60 +1,59 @@
 /* SPDX-License-Identifier: MIT */
-/* Windows of interval statistics: written by one ring, read by queries. */
+/* Latencies over the last interval: see the header. */
 #include "block/interval.h"
 
-void interval_init(struct interval_stats *i, uint64_t began, uint64_t length)
+#include <string.h>
+
+static const uint64_t half_second = 500000000;
+
+uint64_t interval_half(uint64_t age, uint32_t seconds)
 {
-    *i = (struct interval_stats){ .guard = ATOMIC_FLAG_INIT, .length = length };
-    for (unsigned kind = 0; kind < IO_KINDS; kind++) {
-        i->windows[kind][0].ends = began + length / 2;
-        i->windows[kind][1].ends = began + length;
+    return age / (half_second * seconds) + 1;
+}
+
+uint64_t interval_elapsed(uint64_t age, uint32_t seconds)
+{
+    uint64_t half = half_second * seconds;
+    return age % half + half; /* it began with the half before */
+}
+
+static void add_one(struct latencies *l, uint64_t latency)
+{
+    if (!l->count || latency < l->min)
+        l->min = latency;
+    if (latency > l->max)
+        l->max = latency;
+    l->sum += latency;
+    l->count++;
+}
+
+void interval_add(struct interval_stats *s, uint64_t half, enum io_kind kind, uint64_t latency)
+{
+    for (uint64_t begins = half - 1; begins <= half; begins++) {
+        struct interval_window *w = &s->windows[begins % 2];
+        if (w->half != begins) {
+            memset(w, 0, sizeof *w);
+            w->half = begins;
+        }
+        add_one(&w->kinds[kind], latency);
     }
 }
 
-static void lock(struct interval_stats *i)
+void interval_merge(const struct interval_stats *s, uint64_t half, struct latencies *kinds)
 {
-    while (atomic_flag_test_and_set_explicit(&i->guard, memory_order_acquire))
-        ;
-}
-
-static void unlock(struct interval_stats *i)
-{
-    atomic_flag_clear_explicit(&i->guard, memory_order_release);
-}
-
-/* Begin a window anew when its time is over, on the grid that it was set on. */
-static void expire(struct interval_stats *i, struct interval_window *w, uint64_t now)
-{
-    if (now < w->ends)
+    const struct interval_window *w = &s->windows[(half - 1) % 2];
+    if (w->half != half - 1)
         return;
-    *w =
-        (struct interval_window){ .ends = w->ends + ((now - w->ends) / i->length + 1) * i->length };
-}
-
-void interval_add(struct interval_stats *i, enum io_kind kind, uint64_t now, uint64_t latency)
-{
-    lock(i);
-    for (unsigned j = 0; j < 2; j++) {
-        struct interval_window *w = &i->windows[kind][j];
-        expire(i, w, now);
-        if (!w->count || latency < w->min)
-            w->min = latency;
-        if (latency > w->max)
-            w->max = latency;
-        w->sum += latency;
-        w->count++;
+    for (unsigned i = 0; i < IO_KINDS; i++) {
+        const struct latencies *from = &w->kinds[i];
+        struct latencies *to = &kinds[i];
+        if (!from->count)
+            continue;
+        if (!to->count || from->min < to->min)
+            to->min = from->min;
+        if (from->max > to->max)
+            to->max = from->max;
+        to->count += from->count;
+        to->sum += from->sum;
     }
-    unlock(i);
-}
-
-struct interval_window interval_read(struct interval_stats *i, enum io_kind kind, uint64_t now)
-{
-    struct interval_window *w = i->windows[kind], older;
-
-    lock(i);
-    expire(i, &w[0], now);
-    expire(i, &w[1], now);
-    older = w[w[0].ends < w[1].ends ? 0 : 1];
-    unlock(i);
-    return older;
 }

@@ -1,30 +1,41 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Figures over the last interval of so many seconds: smallest, largest and
- * average latency of each kind of request.  There are two windows, half an
- * interval apart; the older one, which has seen between half and all of the
- * interval, gives the answer.
+ * Latencies over the last interval of time.  Time is cut in halves of the
+ * interval; a window is one interval long and one begins with each half, so two
+ * are always being filled, half overlapping.  What a query shows is the older
+ * one: at least half an interval of history, at most a whole.
  */
 #ifndef BLOCK_INTERVAL_H
 #define BLOCK_INTERVAL_H
 
 #include "block/stats.h"
 
+struct latencies {
+    uint64_t count, sum, min, max; /* ns; min and max only with a count */
+};
+
 struct interval_window {
-    uint64_t ends;                 /* ring_now() scale */
-    uint64_t min, max, sum, count; /* latencies, ns */
+    uint64_t half; /* number of the half in which it begins, counted from 1; 0: unused */
+    struct latencies kinds[IO_KINDS];
 };
 
+/* One interval on one ring. */
 struct interval_stats {
-    atomic_flag guard; /* a few instructions long */
-    uint64_t length;   /* ns */
-    struct interval_window windows[IO_KINDS][2];
+    struct interval_window windows[2]; /* by .half modulo 2 */
 };
 
-/** interval_init - @began is when the windows count from, the same on all rings */
-void interval_init(struct interval_stats *i, uint64_t began, uint64_t length);
-void interval_add(struct interval_stats *i, enum io_kind kind, uint64_t now, uint64_t latency);
-/** interval_read - the window that gives the answer at @now */
-struct interval_window interval_read(struct interval_stats *i, enum io_kind kind, uint64_t now);
+/** interval_half - the number of the half in which @now lies; the first is 1
+ * @age: ns since counting began; @seconds: length of the interval
+ */
+uint64_t interval_half(uint64_t age, uint32_t seconds);
+
+/** interval_add - a request ended in half @half with this latency */
+void interval_add(struct interval_stats *s, uint64_t half, enum io_kind kind, uint64_t latency);
+
+/** interval_merge - add what the window shown in half @half has to @kinds */
+void interval_merge(const struct interval_stats *s, uint64_t half, struct latencies *kinds);
+
+/** interval_elapsed - how long ago the window shown at @age began, ns; > 0 */
+uint64_t interval_elapsed(uint64_t age, uint32_t seconds);
 
 #endif

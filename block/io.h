@@ -19,10 +19,10 @@
 #include "block/node.h"
 #include "block/root.h"
 
-/* Beyond the end of the node: -EINVAL (read), -ENOSPC (write, unless the edge has PERM_RESIZE: then the
- * node grows).  Without permission: -EPERM.  Write, zero and discard at an edge that is not aligned to the
- * node that stores the bytes need track_require(); without it they get -EINVAL (a discard is
- * rounded inwards instead). */
+/* Beyond the end of the node: -EINVAL (read, discard), -ENOSPC (write, zero; unless the edge has
+ * PERM_RESIZE: then the node grows).  Without permission: -EPERM.  A write or zero at an edge that is
+ * not aligned to the node that stores the bytes needs track_require(): without it -EINVAL.  A discard
+ * is rounded inwards. */
 int co_fn io_read(struct operation *o, struct edge *e, uint64_t offset, const struct span *v,
                   unsigned count, unsigned flags);
 int co_fn io_write(struct operation *o, struct edge *e, uint64_t offset, const struct span *v,
@@ -100,6 +100,11 @@ void shortcut_recompute(struct root *r);
  */
 int co_fn track_require(struct node *n, struct err *err);
 void co_fn track_release(struct node *n);
+
+/** track_needed - would a client of @n that writes blocks of @block bytes (a power of two) need it?
+ * Also where @n passes on in other blocks than it takes: raw with an odd offset.
+ */
+bool track_needed(const struct node *n, uint32_t block);
 
 /* ---- write threshold, raw guard ---- */
 

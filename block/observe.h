@@ -30,7 +30,8 @@ struct observer {
      * May be NULL. */
     int co_fn (*before)(struct observer *w, struct operation *o, enum change_kind kind,
                         uint64_t offset, uint64_t len);
-    /* After the driver is done with it and before anybody is told; also when it failed.  May be NULL. */
+    /* After the driver is done with it and before anybody is told; also when it failed, be it for an
+     * observer's sake.  May be NULL. */
     void (*after)(struct observer *w, enum change_kind kind, uint64_t offset, uint64_t len,
                   int result);
 };

@@ -53,6 +53,14 @@ static inline void io_counters_add(struct io_counters *c, enum io_kind kind, uin
 }
 void io_counters_sum(struct io_counters *to, const struct io_counters *from);
 
+/* Make a maximum that all rings share at least @value. */
+static inline void raise_to(_Atomic uint64_t *maximum, uint64_t value)
+{
+    uint64_t seen = atomic_load_explicit(maximum, memory_order_relaxed);
+    while (seen < value && !atomic_compare_exchange_weak(maximum, &seen, value))
+        ;
+}
+
 struct node_stats {
     _Atomic uint64_t highest_write_end; /* wr_highest_offset, bytes */
 };

@@ -20,6 +20,7 @@
 #include "block/edit.h"
 #include "block/io.h"
 #include "block/observe.h"
+#include "block/submit.h"
 
 struct shard {
     _Alignas(64) atomic_flag lock;
@@ -246,6 +247,18 @@ int co_fn track_require_in(struct edit *edit, struct node *n, struct err *err)
     if (r < 0)
         drop_requirement(n);
     return r;
+}
+
+bool track_needed(const struct node *n, uint32_t block)
+{
+    uint32_t a = node_alignment(n);
+    if (a > block)
+        return true;
+    const struct edge *e;
+    list_for_each (e, &n->children, in_parent)
+        if (e->role != ROLE_BACKING && track_needed(e->child, a))
+            return true;
+    return false;
 }
 
 int co_fn track_require(struct node *n, struct err *err)

@@ -185,7 +185,7 @@ static int co_fn attach(struct hello *h, struct export *x, bool block_size_known
     c->contexts = h->contexts;
     c->contexts_chosen = h->contexts_chosen && h->contexts.export_serial == x->serial;
     c->block_minimum = block_size_known ? minimum_block(x) : 1;
-    if (c->block_minimum < minimum_block(x) && x->writable) {
+    if (x->writable && track_needed(root_node(x->root), c->block_minimum)) {
         /* A client that was not told of blocks may write any byte: read-modify-write must be safe. */
         if (track_require(root_node(x->root), &err) < 0)
             return err.code;
