@@ -3,38 +3,31 @@
 # liburing is seen in uring/ only, json-c in base/, qmp/ and tools/ only.
 . "$(dirname "$0")/lib.sh"
 
-rank() {
-    case $1 in
-    base) echo 0 ;;
-    uring | crypto) echo 1 ;;
-    block) echo 2 ;;
-    drivers | jobs | exports) echo 3 ;;
-    qmp) echo 4 ;;
-    daemon | tools) echo 5 ;;
-    *) echo 9 ;; # not a folder of ours: nobody may include it
-    esac
-}
-
-bad=0
-fail() {
-    echo "$1: includes $2"
-    bad=1
-}
-for f in $(c_files $folders); do
-    me=${f%%/*}
-    for inc in $(sed -n 's,^ *# *include *["<]\([^">]*\)[">].*,\1,p' "$f" | sort -u); do
-        case $inc in
-        liburing.h | liburing/*) [ "$me" = uring ] || fail "$f" "$inc, which only uring/ may" ;;
-        json-c/* | json.h) case $me in
-            base | qmp | tools) ;;
-            *) fail "$f" "$inc, which only base/, qmp/ and tools/ may" ;;
-            esac ;;
-        esac
-    done
-    for inc in $(sed -n 's,^ *# *include *"\([^"]*\)".*,\1,p' "$f" | sort -u); do
-        to=${inc%%/*}
-        [ "$inc" = config.h ] || [ "$to" = "$me" ] || [ "$(rank "$to")" -lt "$(rank "$me")" ] ||
-            fail "$f" "$inc, which $me/ may not"
-    done
-done
-exit $bad
+c_files $folders | xargs awk '
+    BEGIN {
+        rank["base"] = 0
+        rank["uring"] = rank["crypto"] = 1
+        rank["block"] = 2
+        rank["drivers"] = rank["jobs"] = rank["exports"] = 3
+        rank["qmp"] = 4
+        rank["daemon"] = rank["tools"] = 5
+    }
+    function fail(what) {
+        print FILENAME ":" FNR ": includes " name ", " what
+        bad = 1
+    }
+    FNR == 1 { me = FILENAME; sub(/\/.*/, "", me) }
+    /^ *# *include *["<]/ {
+        ours = /^ *# *include *"/
+        name = $0
+        gsub(/^[^"<]*["<]|[">].*/, "", name)
+        to = name
+        sub(/\/.*/, "", to)
+        if (name ~ /^liburing[.\/]/ && me != "uring")
+            fail("which only uring/ may")
+        if (name ~ /^json(-c\/|\.h$)/ && me != "base" && me != "qmp" && me != "tools")
+            fail("which only base/, qmp/ and tools/ may")
+        if (ours && name != "config.h" && to != me && (!(to in rank) || rank[to] >= rank[me]))
+            fail("which " me "/ may not")
+    }
+    END { exit bad }'
