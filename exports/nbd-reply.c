@@ -75,8 +75,9 @@ static struct nbd_chunk *chunk_with_room(struct nbd_connection *c, size_t len)
         last = container_of(c->out.prev, struct nbd_chunk, link);
     if (last && last->room - last->end >= len)
         return last;
-    last = take_ptr(&c->spare);
-    if (!last)
+    if (len > NBD_CHUNK_BYTES)
+        last = chunk_new(len);
+    else if (!(last = take_ptr(&c->spare)))
         last = chunk_new(NBD_CHUNK_BYTES);
     if (!last)
         return NULL;
