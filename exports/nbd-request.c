@@ -18,6 +18,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "block/event.h"
 #include "exports/nbd-connection.h"
 
 enum io_kind nbd_kind(uint16_t type)
@@ -247,6 +248,23 @@ static int co_fn run_once(struct nbd_request *r)
     }
 }
 
+/* Tell those who watch the daemon; inside the gate, where the node stays what it is.  Fast zeroing that
+ * is refused, as the client asked for it to be, is no failure. */
+static void report_error(const struct nbd_request *r)
+{
+    const struct nbd_connection *c = r->connection;
+    struct io_error_event data = {
+        .device = c->export->id,
+        .node_name = root_node(c->root)->name,
+        .operation = nbd_kind(r->type) != IO_READ,
+        .action = IO_ERROR_REPORT,
+        .reason = strerror(-r->result),
+    };
+
+    if (r->result < 0 && r->result != -ENOTSUP && counts(r->type))
+        event_send(&event_block_io_error, &data);
+}
+
 /* The long road.  A request that a drain unwound begins again, in the new graph. */
 static void co_fn long_road(void *arg)
 {
@@ -256,6 +274,7 @@ static void co_fn long_road(void *arg)
         operation_end(&r->operation);
         operation_enter(&r->operation, r->connection->root);
     }
+    report_error(r);
     operation_end(&r->operation);
     finish(r);
 }

@@ -87,7 +87,7 @@ def fails(kind, text, call, *arguments, **keywords):
 
 
 class Daemon:
-    def __init__(self, *arguments, name="d"):
+    def __init__(self, *arguments, name="d", before=None):
         self.qmp_path = f"{TMP}/{name}.qmp"
         self.nbd_path = f"{TMP}/{name}.nbd"
         self.pidfile = f"{TMP}/{name}.pid"
@@ -96,7 +96,7 @@ class Daemon:
             [f"{BUILD}/ringblkd", *arguments,
              "--chardev", f"socket,id=qmp,path={self.qmp_path},server=on,wait=off",
              "--monitor", "chardev=qmp", "--pidfile", self.pidfile],
-            stderr=self.log, stdout=self.log)
+            stderr=self.log, stdout=self.log, preexec_fn=before)
         deadline = time.monotonic() + 60
         while not os.path.exists(self.pidfile):
             assert self.process.poll() is None, self.said()
@@ -130,8 +130,8 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def daemon(*arguments, name="d"):
-    d = Daemon(*arguments, name=name)
+def daemon(*arguments, name="d", before=None):
+    d = Daemon(*arguments, name=name, before=before)
     try:
         yield d
         d.stop()

@@ -5,6 +5,7 @@ file, what is in the file is what they read, and the counts agree."""
 
 import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -76,6 +77,32 @@ def main(direct):
                 "--verify=crc32c", "--verify_fatal=1", f"--aux-path={TMP}")
 
 
+def errors():
+    """A write that the file system refuses: the client hears of it, and so do those who watch."""
+    image = f"{TMP}/limited.raw"
+    with open(image, "wb") as f:
+        f.truncate(8 << 20)
+    limit = 4 << 20
+    with daemon(
+        "--blockdev", f"driver=file,node-name=f,filename={image}",
+        "--nbd-server", f"addr.type=unix,addr.path={TMP}/d.nbd",
+        "--export", "type=nbd,id=e,node-name=f,name=x,writable=on",
+        before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    ) as d:
+        q = d.qmp()
+        run("qemu-io", "-f", "raw", "-c", "write -P 3 1M 64k", d.uri("x"))
+        refused = subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 3 6M 64k", d.uri("x")],
+                                 capture_output=True, timeout=60)
+        assert b"No space left on device" in refused.stdout + refused.stderr, refused
+        data = q.wait_event("BLOCK_IO_ERROR")["data"]
+        assert (data["device"], data["node-name"], data["operation"], data["action"]) == (
+            "e", "f", "write", "report"), data
+        assert "nospace" not in data, data
+        run("qemu-io", "-f", "raw", "-c", "read -P 3 1M 64k", "-c", "read -P 0 6M 64k", d.uri("x"))
+        q.close()
+
+
 main("off")
 main("on")
+errors()
 sys.exit(0)
