@@ -23,7 +23,8 @@
 
 /* What the last PREPARE of a "store" asked for, and how often each phase ran. */
 static struct {
-    unsigned refuse; /* PREPARE of any of these permissions fails */
+    unsigned refuse;     /* PREPARE of any of these permissions fails ... */
+    const char *refuser; /* ... on this node; NULL: on all */
     unsigned perm, shared, phases[3];
     unsigned opened, closed;
 } store __attribute__((unused));
@@ -57,7 +58,8 @@ static int co_fn store_permissions(struct node *n, unsigned perm, unsigned share
                                    enum permission_phase phase, struct err *err)
 {
     store.phases[phase]++;
-    if (phase == PERM_PREPARE && perm & store.refuse)
+    if (phase == PERM_PREPARE && perm & store.refuse &&
+        (!store.refuser || !strcmp(n->name, store.refuser)))
         return err_set(err, -EAGAIN, "store '%s' refuses", n->name);
     if (phase == PERM_COMMIT) {
         store.perm = perm;
