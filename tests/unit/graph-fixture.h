@@ -130,7 +130,7 @@ static void run_body(void *arg)
     b->ended = true;
 }
 
-static void __attribute__((unused)) run_in_coroutine(void (*fn)(void *unused))
+static __attribute__((unused)) void run_in_coroutine(void (*fn)(void *unused))
 {
     struct body b = { .fn = fn };
     drivers_register(drivers_all);
@@ -153,7 +153,7 @@ static void __attribute__((unused)) run_in_coroutine(void (*fn)(void *unused))
 
 /* ---- short forms ---- */
 
-static void __attribute__((unused)) must(int result, const struct err *err)
+static __attribute__((unused)) void must(int result, const struct err *err)
 {
     ck_assert_msg(result == 0, "%s", err->msg ? err->msg : "no message");
 }
@@ -168,7 +168,7 @@ static int co_fn try_add(const char *text, struct err *err)
     return result;
 }
 
-static struct node *co_fn __attribute__((unused)) add(const char *text)
+static __attribute__((unused)) struct node *co_fn add(const char *text)
 {
     autoerr err = { 0 };
     must(try_add(text, &err), &err);
@@ -181,29 +181,29 @@ static struct node *co_fn __attribute__((unused)) add(const char *text)
 }
 
 /* The message of an attempt that must fail. */
-static void co_fn __attribute__((unused)) add_fails(const char *text, const char *message)
+static __attribute__((unused)) void co_fn add_fails(const char *text, const char *message)
 {
     autoerr err = { 0 };
     ck_assert_int_lt(try_add(text, &err), 0);
     ck_assert_str_eq(err.msg, message);
 }
 
-static void co_fn __attribute__((unused)) del(const char *name)
+static __attribute__((unused)) void co_fn del(const char *name)
 {
     autoerr err = { 0 };
     must(blockdev_del(name, &err), &err);
 }
 
-static void co_fn __attribute__((unused)) del_fails(const char *name, const char *message)
+static __attribute__((unused)) void co_fn del_fails(const char *name, const char *message)
 {
     autoerr err = { 0 };
     ck_assert_int_lt(blockdev_del(name, &err), 0);
     ck_assert_str_eq(err.msg, message);
 }
 
-static int co_fn __attribute__((unused))
-try_root(const char *name, enum root_kind kind, struct node *n, unsigned perm, unsigned shared,
-         struct root **out, struct err *err)
+static __attribute__((unused)) int co_fn try_root(const char *name, enum root_kind kind,
+                                                  struct node *n, unsigned perm, unsigned shared,
+                                                  struct root **out, struct err *err)
 {
     struct edge *e;
     struct root *r = *out = root_new(name, kind, NULL, err);
@@ -219,8 +219,9 @@ try_root(const char *name, enum root_kind kind, struct node *n, unsigned perm, u
     return edit_commit(edit, err);
 }
 
-static struct root *co_fn __attribute__((unused))
-root_on(const char *name, enum root_kind kind, struct node *n, unsigned perm, unsigned shared)
+static __attribute__((unused)) struct root *co_fn root_on(const char *name, enum root_kind kind,
+                                                          struct node *n, unsigned perm,
+                                                          unsigned shared)
 {
     autoerr err = { 0 };
     struct root *r;
@@ -228,7 +229,7 @@ root_on(const char *name, enum root_kind kind, struct node *n, unsigned perm, un
     return r;
 }
 
-static void co_fn __attribute__((unused)) root_drop(struct root *r)
+static __attribute__((unused)) void co_fn root_drop(struct root *r)
 {
     autoerr err = { 0 };
     struct edit *edit = edit_begin("test");
@@ -240,7 +241,7 @@ static void co_fn __attribute__((unused)) root_drop(struct root *r)
 }
 
 /* How many nodes there are; and nothing may be left at the end of a test. */
-static unsigned __attribute__((unused)) count_nodes(void)
+static __attribute__((unused)) unsigned count_nodes(void)
 {
     unsigned count = 0;
     for (struct node *n = node_first(); n; n = node_next(n))
@@ -248,7 +249,7 @@ static unsigned __attribute__((unused)) count_nodes(void)
     return count;
 }
 
-static int __attribute__((unused)) run_tests(const char *name, const TTest *const *tests)
+static __attribute__((unused)) int run_tests(const char *name, const TTest *const *tests)
 {
     Suite *s = suite_create(name);
     TCase *c = tcase_create(name);
