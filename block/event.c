@@ -55,7 +55,7 @@ const struct event_type event_block_write_threshold = {
 
 static const struct row io_error_rows[] = {
     ROW_REQ(struct io_error_event, "device", device, row_str, .help = "The export's id"),
-    ROW_OPT(struct io_error_event, "node-name", node_name, row_str, .help = "The node's name"),
+    ROW_REQ(struct io_error_event, "node-name", node_name, row_str, .help = "The node's name"),
     ROW_REQ(struct io_error_event, "operation", operation, row_io_operation_type,
             .help = "What the request wanted"),
     ROW_REQ(struct io_error_event, "action", action, row_io_error_action,

@@ -42,10 +42,10 @@ enum io_error_action { IO_ERROR_IGNORE, IO_ERROR_REPORT, IO_ERROR_STOP };
 
 /* Data of BLOCK_IO_ERROR. */
 struct io_error_event {
-    char *device;    /* the export's id */
-    char *node_name; /* NULL: none */
-    int operation;   /* 0: read, 1: write */
-    int action;      /* enum io_error_action */
+    char *device; /* the export's id */
+    char *node_name;
+    int operation; /* 0: read, 1: write */
+    int action;    /* enum io_error_action */
     bool has_nospace, nospace;
     char *reason; /* for people */
 };
