@@ -67,7 +67,7 @@ echo 'driver="mutant"' >"$copy/tests/integration/mutant"
 mutant stems.sh drivers/mutant.c 'const struct driver d = {\n    .name = "mutant-2",\n};\n'
 rm "$copy/tests/integration/mutant"
 mutant stems.sh exports/mutant.c 'static const struct export_driver e = {\n    .name = "mutant",\n};\n'
-mutant schema.py tests/lint/schema-members.txt 'command query-block mutant str required\n'
+mutant schema.py tests/lint/schema-members.txt 'command block_resize mutant str required\n'
 mutant schema.py tests/lint/schema-members.txt 'command block_resize size str required\n'
 mutant schema.py tests/lint/schema-members.txt 'enum BlockdevDriver mutant - value\n'
 mutant schema.py tests/lint/schema-todo.txt 'command block_resize\n'

@@ -40,6 +40,7 @@ CO_TEST(events_of_any_ring_reach_the_sink)
     ck_assert_str_eq(last, "BLOCK_WRITE_THRESHOLD {\"node-name\": \"n\", \"amount-exceeded\": 5, "
                            "\"write-threshold\": 4096}");
     const struct io_error_event io = { .device = (char *)"x",
+                                       .node_name = (char *)"n",
                                        .operation = 1,
                                        .action = IO_ERROR_REPORT,
                                        .has_nospace = true,
@@ -48,9 +49,10 @@ CO_TEST(events_of_any_ring_reach_the_sink)
     event_send(&event_block_io_error, &io);
     while (events < 2)
         co_pause();
-    ck_assert_str_eq(last, "BLOCK_IO_ERROR {\"device\": \"x\", \"operation\": \"write\", "
-                           "\"action\": \"report\", \"nospace\": true, "
-                           "\"reason\": \"No space left on device\"}");
+    ck_assert_str_eq(
+        last, "BLOCK_IO_ERROR {\"device\": \"x\", \"node-name\": \"n\", \"operation\": \"write\", "
+              "\"action\": \"report\", \"nospace\": true, "
+              "\"reason\": \"No space left on device\"}");
 }
 
 CO_TEST(an_event_may_have_no_data)
