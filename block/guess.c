@@ -87,9 +87,10 @@ static int co_fn guess(struct node *n, const char *filename, const char **format
 int co_fn blockdev_open_guessed(const char *filename, const char *format, const char *node_name,
                                 bool read_only, struct node **out, struct err *err)
 {
-    const char *found = format;
+    const char *found;
     autoerr unused = { 0 };
 
+    *out = NULL;
     if (format && !driver_by_name(format))
         return err_set(err, -EINVAL, "'%s': there is no driver for the format '%s' here", filename,
                        format);
@@ -98,17 +99,21 @@ int co_fn blockdev_open_guessed(const char *filename, const char *format, const 
     *out = node_find(node_name);
     if (format)
         return 0;
-    if (guess(*out, filename, &found, err) == 0) {
-        if (strcmp(found, "raw") == 0) {
-            (*out)->guarded_raw = true; /* nobody can write to it yet */
-            watch_refresh(*out);
-            return 0;
-        }
-        err_set(err, -EINVAL,
-                "'%s' looks like an image of format '%s', for which there is no driver here; say "
-                "--format raw if its bytes are meant",
-                filename, found);
+    if (guess(*out, filename, &found, err) == 0 && strcmp(found, "raw") == 0) {
+        (*out)->guarded_raw = true; /* nobody can write to it yet */
+        watch_refresh(*out);
+        return 0;
     }
+    *out = NULL;
     blockdev_del(node_name, &unused);
+    if (err->code)
+        return err->code;
+    if (!driver_by_name(found))
+        return err_set(err, -EINVAL,
+                       "'%s' looks like an image of format '%s', for which there is no driver "
+                       "here; say --format raw if its bytes are meant",
+                       filename, found);
+    if (open_as(found, filename, node_name, read_only, err) == 0)
+        *out = node_find(node_name);
     return err->code;
 }
