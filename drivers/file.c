@@ -384,12 +384,21 @@ static int permission_work(void *arg)
     return 0;
 }
 
+/* What nobody but this node may do with the file.  Parents that share writing share it within the graph,
+ * where it is kept in order; another program's writes would go unseen. */
+static unsigned unshared_of(const struct node *n, unsigned perm, unsigned shared)
+{
+    if (n->options.force_share)
+        return 0;
+    if (perm & PERM_CHANGES)
+        shared &= ~(unsigned)(PERM_WRITE | PERM_RESIZE);
+    return ~shared & PERM_ALL;
+}
+
 static int co_fn file_permissions(struct node *n, unsigned perm, unsigned shared,
                                   enum permission_phase phase, struct err *err)
 {
-    if (n->options.force_share)
-        shared = PERM_ALL;
-    struct permission_job j = { n, perm & PERM_ALL, ~shared & PERM_ALL, phase, err };
+    struct permission_job j = { n, perm & PERM_ALL, unshared_of(n, perm, shared), phase, err };
     int r = ring_block(permission_work, &j);
     if (phase == PERM_COMMIT && atomic_load(&file_of(n)->writable))
         n->read_only = false;

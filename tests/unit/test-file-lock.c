@@ -58,7 +58,7 @@ RING_TEST(bytes)
     grant(n, PERM_READ | PERM_WRITE | PERM_RESIZE, SHARE_READ);
     ck_assert_uint_eq(locked_bytes(path), 0xeb);
     grant(n, PERM_READ | PERM_WRITE_UNCHANGED, SHARE_READ | PERM_WRITE);
-    ck_assert_uint_eq(locked_bytes(path), 0xc5);
+    ck_assert_uint_eq(locked_bytes(path), 0xe5);
     grant(n, 0, SHARE_ALL);
     ck_assert_uint_eq(locked_bytes(path), 0);
     grant(n, PERM_ALL, 0);
@@ -88,6 +88,24 @@ RING_TEST(two_nodes)
     grant(a, 0, SHARE_ALL);
     grant(b, PERM_READ | PERM_WRITE, SHARE_READ);
     node_down(a);
+    node_down(b);
+}
+
+/* Whoever shares writing shares it within the graph: other programs and nodes are kept out all the same. */
+RING_TEST(writers_exclude)
+{
+    const char *path = file_make(PLACE_DISK, "a", 4096);
+    char text[256];
+    snprintf(text, sizeof(text),
+             "Failed to get \"write\" lock: is another process or node using the image '%s'?",
+             path);
+    struct node *a = NODE_UP(.filename = path), *b = NODE_UP(.filename = path);
+    grant(a, PERM_READ | PERM_WRITE, SHARE_ALL);
+    ck_assert_uint_eq(locked_bytes(path), 0xa3);
+    deny(b, PERM_READ | PERM_WRITE, SHARE_ALL, text);
+    grant(b, PERM_READ, SHARE_ALL);
+    node_down(a);
+    grant(b, PERM_READ | PERM_WRITE, SHARE_ALL);
     node_down(b);
 }
 
@@ -235,6 +253,8 @@ RING_TEST(qemu_is_refused)
     ck_assert_int_ne(output_of(command, text, sizeof(text)), 0);
     ck_assert_msg(strstr(text, "Failed to get \"write\" lock"), "%s", text);
     ck_assert(n_holds(n, 0, 512, 0));
+    grant(n, PERM_READ | PERM_WRITE, SHARE_ALL);
+    ck_assert_int_ne(output_of(command, text, sizeof(text)), 0);
     grant(n, PERM_READ, SHARE_READ);
     ck_assert_int_ne(output_of(command, text, sizeof(text)), 0);
     grant(n, PERM_READ, SHARE_ALL);
@@ -285,10 +305,15 @@ RING_TEST(qemu_came_first)
 
 int main(void)
 {
-    const TTest *tests[] = {
-        bytes,          two_nodes,          prepare_and_abort, unrelated_descriptor,
-        off_and_forced, writable_on_demand, read_only_stays,   qemu_is_refused,
-        qemu_came_first
-    };
+    const TTest *tests[] = { bytes,
+                             two_nodes,
+                             writers_exclude,
+                             prepare_and_abort,
+                             unrelated_descriptor,
+                             off_and_forced,
+                             writable_on_demand,
+                             read_only_stays,
+                             qemu_is_refused,
+                             qemu_came_first };
     return run_tests("file-lock", tests, sizeof(tests) / sizeof(*tests));
 }
