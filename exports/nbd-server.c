@@ -306,6 +306,15 @@ static int server_listen(struct nbd_server *s, int *fds, unsigned count, struct 
     return 0;
 }
 
+/* An export of this server, or NULL. */
+static struct export *export_of(const struct nbd_server *s)
+{
+    for (struct export *x = export_first(); x; x = export_next(x))
+        if (x->driver == &export_nbd && ((struct nbd_export *)x->state)->server == s)
+            return x;
+    return NULL;
+}
+
 static void co_fn server_stop(struct nbd_server *s)
 {
     struct nbd_listener *l;
@@ -319,15 +328,8 @@ static void co_fn server_stop(struct nbd_server *s)
     co_cond_wake_all(&s->changed);
     list_for_each (c, &s->connections, link)
         connection_kill(c);
-    for (bool found = true; found;) {
-        found = false;
-        for (x = export_first(); x && !found; x = export_next(x)) {
-            if (x->driver == &export_nbd && ((struct nbd_export *)x->state)->server == s) {
-                export_del_wait(x);
-                found = true;
-            }
-        }
-    }
+    while ((x = export_of(s)))
+        export_del_wait(x);
     while (s->connection_count || s->accept_loops)
         co_cond_wait(&s->changed, NULL);
     server_free(s);

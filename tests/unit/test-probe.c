@@ -21,7 +21,7 @@ static const struct {
     { "vmdk", 0, 4, "KDMV" },
     { "vmdk", 0, 4, "COWD" },
     { "vmdk", 0, 32, "# Disk DescriptorFile\nversion=1\n" },
-    { "vmdk", 0, 25, "# a\n \r\n\n#b\nversion=3\r\nx" },
+    { "vmdk", 0, 23, "# a\n \r\n\n#b\nversion=3\r\nx" },
     { "vpc", 0, 8, "conectix" },
     { "vhdx", 0, 8, "vhdxfile" },
     { "parallels", 0, 16, "WithoutFreeSpace" },
