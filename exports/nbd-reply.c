@@ -209,10 +209,10 @@ bool nbd_reply_data(struct nbd_connection *c, struct nbd_request *r)
         return false;
     chunk->end += put_read_header(c, chunk->p + chunk->end, r->cookie, r->offset, length);
     data->p = take_ptr(&r->data);
-    data->room = r->data_room;
+    /* The buffer is in connection->bytes already: the charge moves from the request to the chunk. */
+    data->room = data->charge = r->data_room;
     r->data_room = 0;
-    data->end = data->charge = length;
-    c->bytes += length;
+    data->end = length;
     list_push_back(&c->out, &data->link);
     return true;
 }
