@@ -93,13 +93,22 @@ void shortcut_done(const struct shortcut *s, bool write, uint64_t len, int resul
 /* Below a node that requires it all is tracked, also what an edit has just put there. */
 static void refresh_below(struct node *n, bool tracked)
 {
-    tracked = tracked || n->track_required;
-    if (tracked && !n->tracking)
-        n->tracking = tracked_requests_new(); /* without: partial writes fail, nothing is lost */
-    watch_refresh(n);
     struct edge *e;
-    list_for_each (e, &n->children, in_parent)
-        refresh_below(e->child, tracked);
+
+    for (struct node *last; n;
+         n = last) { /* the last child in this loop: a long chain needs one frame */
+        tracked = tracked || n->track_required;
+        if (tracked && !n->tracking)
+            n->tracking =
+                tracked_requests_new(); /* without: partial writes fail, nothing is lost */
+        watch_refresh(n);
+        last = NULL;
+        list_for_each (e, &n->children, in_parent) {
+            if (last)
+                refresh_below(last, tracked);
+            last = e->child;
+        }
+    }
 }
 
 void shortcut_recompute(struct root *r)
