@@ -15,8 +15,8 @@
 struct ring;
 struct co;
 
-#ifdef __SANITIZE_ADDRESS__
-enum { CO_STACK_BYTES = 512 << 10 }; /* its frames are that much bigger */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { CO_STACK_BYTES = 512 << 10 }; /* their frames are that much bigger */
 #else
 enum { CO_STACK_BYTES = 128 << 10 };
 #endif
