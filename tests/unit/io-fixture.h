@@ -64,7 +64,8 @@ struct disk {
     pthread_mutex_t lock; /* the bytes: a real disk's blocks may be read while they are written */
     uint64_t room;        /* bytes of now and stable */
     uint8_t *now, *stable;
-    bool yields;         /* let others run in the middle of things */
+    bool yields;         /* let others run in the middle of things, by chance ... */
+    unsigned pauses;     /* ... or so often */
     bool zero_unaligned; /* zero() takes what is not on zero_alignment, else -ENOTSUP */
     int zero_result, read_result, write_result, discard_result, flush_result;
     unsigned hold_flush; /* flush() waits until it is 0; virtual rings */
@@ -111,7 +112,7 @@ static __thread uint64_t pause_state;
 
 static inline void co_fn disk_pause(const struct disk *d)
 {
-    for (unsigned i = d->yields ? below(&pause_state, 3) : 0; i; i--)
+    for (unsigned i = d->yields ? below(&pause_state, 3) : d->pauses; i; i--)
         co_pause();
 }
 
