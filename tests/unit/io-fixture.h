@@ -71,7 +71,6 @@ struct disk {
     unsigned hold_flush; /* flush() waits until it is 0; virtual rings */
     _Atomic unsigned reads, writes, zeroes, discards, flushes, fua, unmaps;
     _Atomic uint64_t longest; /* write or zero, bytes */
-    char *deepest;            /* the lowest stack address that a call was seen at */
 };
 
 /* What the next node of these drivers is made of. */
@@ -138,14 +137,11 @@ static inline void mem_check(struct node *n, uint64_t offset, uint64_t len, uint
     uint64_t a = n->limits.alignment ? n->limits.alignment : 1;
     uint64_t end = (node_size(n) + a - 1) / a * a;
     struct disk *d = disk_of(n);
-    char here;
     EXPECT(len > 0);
     EXPECT(offset % a == 0 && len % a == 0);
     EXPECT(offset + len <= end || (n->perm & PERM_RESIZE));
     EXPECT(offset + len <= d->room);
     EXPECT(!max || len <= max);
-    if (!d->yields && (!d->deepest || &here < d->deepest))
-        d->deepest = &here;
 }
 
 static inline void mem_check_spans(struct node *n, const struct span *v, unsigned count)

@@ -296,7 +296,7 @@ START_TEST(whoever_joins_is_covered)
     drivers_register(drivers_all);
     drivers_register(io_drivers);
     fewest_flushes = 4;
-    ck_assert_int_gt(virtual_explore_bounded(2, group_setup, group_check, 3000, 2), 100);
+    ck_assert_int_gt(virtual_explore_bounded(2, group_setup, group_check, 400, 2), 100);
     ck_assert_uint_lt(fewest_flushes, 4); /* they did join */
     ck_assert_ptr_null(atomic_load(&complaint));
 }
