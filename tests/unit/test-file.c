@@ -14,6 +14,7 @@
 #include "base/row.h"
 #include "base/span.h"
 #include "block/fdset.h"
+#include "drivers/file-medium.h"
 #include "uring/sync.h"
 
 enum { KIB = 1024, MIB = 1024 * 1024 };
@@ -380,6 +381,79 @@ RING_TEST(queries)
     node_down(n);
 }
 
+/* ---- a drive of our own ---- */
+
+static int drive_in, drive_out, drive_locked;
+
+static int drive_present(int fd)
+{
+    (void)fd;
+    return drive_in;
+}
+
+static int drive_eject(int fd, bool out)
+{
+    (void)fd;
+    if (out && drive_locked)
+        return -EBUSY;
+    drive_out = out;
+    drive_in = !out;
+    return 0;
+}
+
+static int drive_lock(int fd, bool locked)
+{
+    (void)fd;
+    drive_locked = locked;
+    return 0;
+}
+
+static const struct medium_calls drive = { drive_present, drive_eject, drive_lock };
+
+/* A drive whose disc cannot be read: a cut block device is none, so reading is made to fail. */
+static int unreadable(struct node *n)
+{
+    struct file *f = file_of(n);
+    int fd = f->fd, r;
+    f->block_device = true; /* nothing to read there is an error of it */
+    f->fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    char byte;
+    r = n_read(n, 0, &byte, 1);
+    close(f->fd);
+    f->fd = fd;
+    f->block_device = false;
+    return r;
+}
+
+RING_TEST(tray)
+{
+    autoerr err = { 0 };
+    struct node *n = NODE_UP(.filename = "/dev/zero", .driver = &driver_host_cdrom);
+    const struct driver *d = n->driver;
+    ck_assert(d->medium_present(n)); /* no drive at all: always in */
+    ck_assert_int_eq(d->medium_eject(n, true, &err), -ENOTTY);
+    ck_assert_str_eq(err.msg, "Could not open the tray of '/dev/zero': "
+                              "Inappropriate ioctl for device");
+    err_clear(&err);
+
+    drive_in = true;
+    file_of(n)->medium = &drive;
+    ck_assert(d->medium_present(n));
+    ck_assert_int_eq(unreadable(n), -EIO);
+    ck_assert_int_eq(d->medium_lock(n, true, &err), 0);
+    ck_assert_int_eq(d->medium_eject(n, true, &err), -EBUSY);
+    ck_assert_str_eq(err.msg, "Could not open the tray of '/dev/zero': Device or resource busy");
+    ck_assert(d->medium_present(n) && !drive_out);
+    ck_assert_int_eq(d->medium_lock(n, false, &err), 0);
+    err_clear(&err);
+    ck_assert_int_eq(d->medium_eject(n, true, &err), 0);
+    ck_assert(!d->medium_present(n) && drive_out);
+    ck_assert_int_eq(unreadable(n), -ENOMEDIUM);
+    ck_assert_int_eq(d->medium_eject(n, false, &err), 0);
+    ck_assert(d->medium_present(n));
+    node_down(n);
+}
+
 /* ---- errors of the system ---- */
 
 RING_TEST(no_space)
@@ -608,6 +682,7 @@ int main(void)
         read_only_file,
         passed_descriptor,
         options,
+        tray,
         random_by_two_rings,
     };
     return run_tests("file", tests, sizeof(tests) / sizeof(*tests));
