@@ -506,7 +506,6 @@ void co_free_all(struct ring *r)
     r->idle_count = r->idle_low = 0;
     r->run_head = NULL;
     r->run_tail = &r->run_head;
-    r->run_count = 0;
     r->live = r->exempt = 0;
 }
 

@@ -111,7 +111,6 @@ struct virtual_ring;
 struct ring {
     struct co *running; /* NULL: the loop itself */
     struct co *run_head, **run_tail;
-    unsigned run_count;
     struct co *idle; /* pool of stacks, last used first */
     unsigned idle_count, idle_low, reserved;
     unsigned live, exempt;
@@ -129,12 +128,13 @@ struct ring {
     bool msg_ring;                /* the kernel knows IORING_OP_MSG_RING */
     bool dumping;                 /* coroutines are resumed only to print their stacks */
     bool stopping;                /* data ring: leave the loop when nothing is left to do */
+    bool gave_up;                 /* stopping: operations that never end are left to the kernel */
     struct virtual_ring *virtual; /* NULL on a real ring */
     struct stashed_cqe *stash;    /* completions moved out of a full CQ */
     uint32_t stash_head, stash_tail;
     struct timer **timers; /* binary heap */
     unsigned timer_count;
-    struct timer watchdog, trimmer;
+    struct timer watchdog, trimmer, give_up;
     struct list stacks; /* every struct co of this ring */
     unsigned stack_count;
     struct list spawn_waiting; /* ring_spawn() messages that found no stack */
@@ -174,7 +174,6 @@ static inline void run_push(struct ring *r, struct co *co)
     co->next = NULL;
     *r->run_tail = co;
     r->run_tail = &co->next;
-    r->run_count++;
 }
 static inline struct co *run_pop(struct ring *r)
 {
@@ -182,7 +181,6 @@ static inline struct co *run_pop(struct ring *r)
     r->run_head = co->next;
     if (!r->run_head)
         r->run_tail = &r->run_head;
-    r->run_count--;
     return co;
 }
 void co_init_ring(struct ring *r);

@@ -341,9 +341,7 @@ static void reap(struct ring *r)
 
 static void run_ready(struct ring *r)
 {
-    unsigned n = r->run_count < TURN_MAX ? r->run_count : TURN_MAX;
-
-    while (n--)
+    for (unsigned n = 0; n < TURN_MAX && r->run_head; n++)
         co_resume(r, run_pop(r));
 }
 
@@ -383,7 +381,7 @@ static void ring_sleep(struct ring *r)
 /* Told to leave, and only the submission of what is queued keeps it: no reason to sleep. */
 static bool about_to_leave(struct ring *r)
 {
-    return r->stopping && op_in_flight_count(r) <= 1;
+    return r->stopping && (op_in_flight_count(r) <= 1 || r->gave_up);
 }
 
 static void enter_kernel(struct ring *r)

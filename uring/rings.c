@@ -25,6 +25,7 @@
 #include "uring/sync.h"
 
 enum { ENTRIES_DEFAULT = 256 };
+#define QUIT_WAIT (5 * NS_PER_S) /* for operations still in the kernel at the end */
 
 enum start_state { START_NONE, START_RUNNING, START_UP, START_FAILED };
 
@@ -204,9 +205,18 @@ int rings_init(const struct rings_config *wanted, struct err *err)
     return 0;
 }
 
+static void give_up(struct timer *timer)
+{
+    container_of(timer, struct ring, give_up)->gave_up = true;
+}
+
 static void quit_arrives(struct work *work)
 {
-    container_of(work, struct ring, quit_work)->stopping = true;
+    struct ring *r = container_of(work, struct ring, quit_work);
+
+    r->stopping = true;
+    r->give_up.fn = give_up;
+    timer_set(&r->give_up, ring_now() + QUIT_WAIT);
 }
 
 /* Messages that came too late for their rings, until there are none anywhere. */
