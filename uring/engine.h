@@ -155,6 +155,7 @@ struct ring {
     atomic_bool stop; /* control ring: ring_stop() */
     atomic_int load;
     int event_fd; /* rung by threads that have no ring */
+    int bell_fd; /* rung by other rings; the io_uring's, set before the ring is published, then constant */
     pthread_t thread;
 };
 

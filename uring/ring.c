@@ -135,6 +135,7 @@ int ring_setup(struct ring *r, unsigned entries, struct err *err)
     if (code < 0)
         return ring_explain(err, code);
     r->has_uring = true;
+    r->bell_fd = r->u.ring_fd;
     io_uring_register_ring_fd(&r->u); /* saves a look-up per system call, where it works */
     unsigned workers[2] = { IOWQ_BOUNDED, IOWQ_UNBOUNDED };
     io_uring_register_iowq_max_workers(&r->u, workers);
@@ -226,12 +227,12 @@ static void doorbell(struct ring *to)
 {
     struct ring *r = this_ring;
 
-    if (!r || !r->looping || !r->msg_ring || !to->has_uring) {
+    if (!r || !r->looping || !r->msg_ring || to->bell_fd < 0) {
         ring_bell(to);
         return;
     }
     struct io_uring_sqe *sqe = ring_sqe(r);
-    io_uring_prep_msg_ring(sqe, to->u.ring_fd, 0, NUMBER_IGNORED, 0);
+    io_uring_prep_msg_ring(sqe, to->bell_fd, 0, NUMBER_IGNORED, 0);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     sqe->user_data = DOORBELL_MARK | to->index;
 }

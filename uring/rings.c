@@ -72,6 +72,7 @@ struct ring *ring_alloc(unsigned index)
         return NULL;
     memset(r, 0, sizeof(*r));
     r->index = index;
+    r->bell_fd = -1;
     r->defer_tail = &r->defer_head;
     list_init(&r->spawn_waiting);
     co_init_ring(r);
