@@ -360,6 +360,48 @@ static int co_fn change_prepare(struct change *c, struct err *err)
     return 0;
 }
 
+/* ---- depth ---- */
+
+static unsigned height_of(const struct node *n)
+{
+    const struct edge *e;
+    unsigned height = 0;
+    list_for_each (e, &n->children, in_parent)
+        if (e->child->walk.height >= height)
+            height = e->child->walk.height + 1;
+    return height;
+}
+
+/* The children of @n changed: note how deep it and all above it are now.  Return: the deepest. */
+static unsigned update_heights(struct node *n)
+{
+    struct list todo = LIST_INIT(todo), *item;
+    struct edge *e;
+    unsigned deepest = 0;
+    list_push_back(&todo, &n->walk.todo);
+    while ((item = list_pop_front(&todo))) {
+        struct node *at = container_of(item, struct node, walk.todo);
+        unsigned height = height_of(at);
+        if (height > deepest)
+            deepest = height;
+        if (height == at->walk.height)
+            continue;
+        at->walk.height = height;
+        list_for_each (e, &at->parents, in_child)
+            if (e->parent_node && list_empty(&e->parent_node->walk.todo))
+                list_push_back(&todo, &e->parent_node->walk.todo);
+    }
+    return deepest;
+}
+
+static int check_depth(struct node *parent, struct err *err)
+{
+    if (!parent || update_heights(parent) < GRAPH_DEPTH_MAX)
+        return 0;
+    return err_set(err, -EMLINK, "Node '%s' would be part of a chain of more than %d nodes",
+                   parent->name, GRAPH_DEPTH_MAX);
+}
+
 /* ---- edges ---- */
 
 static void edge_free(struct edge *e)
@@ -416,11 +458,16 @@ static int co_fn attach(struct edge *e, struct err *err)
     list_push_back(&e->child->parents, &e->in_child);
     if (e->parent_node)
         edge_needs(e, &e->next_perm, &e->next_shared);
-    touch(&c, e->child);
-    int result = change_prepare(&c, err);
+    int result = check_depth(e->parent_node, err);
+    if (result == 0) {
+        touch(&c, e->child);
+        result = change_prepare(&c, err);
+    }
     if (result < 0) {
         list_remove(&e->in_parent);
         list_remove(&e->in_child);
+        if (e->parent_node)
+            update_heights(e->parent_node);
     }
     change_end(&c, result < 0 ? PERM_ABORT : PERM_COMMIT);
     return result;
@@ -472,6 +519,8 @@ struct node *co_fn edge_cut(struct edge *e)
     change_init(&c);
     list_remove(&e->in_parent);
     list_remove(&e->in_child);
+    if (e->parent_node)
+        update_heights(e->parent_node);
     touch(&c, child);
     lessen(&c, child);
     turn_leave(&graph_turn);
@@ -524,6 +573,18 @@ static int check_replace(struct edge *const *edges, unsigned count, struct node 
     return 0;
 }
 
+/* Also takes notice of what was changed back. */
+static int check_depths(struct edge *const *edges, unsigned count, struct err *err)
+{
+    int result = 0;
+    for (unsigned i = 0; i < count; i++)
+        if (result == 0)
+            result = check_depth(edges[i]->parent_node, err);
+        else if (edges[i]->parent_node)
+            update_heights(edges[i]->parent_node);
+    return result;
+}
+
 static int co_fn replace(struct edge *const *edges, unsigned count, struct node *to,
                          struct node **old, struct err *err)
 {
@@ -537,10 +598,15 @@ static int co_fn replace(struct edge *const *edges, unsigned count, struct node 
         if (edges[i]->parent_node)
             edge_needs(edges[i], &edges[i]->next_perm, &edges[i]->next_shared);
     }
-    int result = change_prepare(&c, err);
-    if (result < 0)
+    int result = check_depths(edges, count, err);
+    if (result == 0)
+        result = change_prepare(&c, err);
+    if (result < 0) {
+        autoerr same = { 0 };
         for (unsigned i = 0; i < count; i++)
             lead(&c, edges[i], old[i]);
+        check_depths(edges, count, &same);
+    }
     while (list_pop_front(&c.queue))
         ;
     change_end(&c, result < 0 ? PERM_ABORT : PERM_COMMIT);

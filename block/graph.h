@@ -8,6 +8,10 @@
 
 #include "block/node.h"
 
+/* Nodes below one another, at most.  Backing chains that anybody uses are shorter; without a limit a client
+ * could make one on which every walk that recurses runs out of stack. */
+enum { GRAPH_DEPTH_MAX = 512 };
+
 /* A lock of the control ring: first come, first served. */
 struct turn {
     bool taken;

@@ -75,6 +75,7 @@ struct node {
         struct list todo;                /* of a walk that does not yield */
         struct node *below;              /* drain.c's way up */
         struct list *at;
+        unsigned height;     /* graph.c: the longest way down from here, in edges */
         unsigned depth;      /* node.c: how many nodes this one is opened in */
         struct list drained; /* drain.c: driver->drain_begin() was called */
     } walk;

@@ -295,6 +295,40 @@ CO_TEST(a_diamond_sums_both_ways)
     ck_assert_uint_eq(s->shared, PERM_ALL);
 }
 
+/*
+ *   top            the middle of a long chain: what is put in there counts for all above
+ *    :
+ *   m  ->  m
+ *    |     |
+ *    s     tall
+ */
+CO_TEST(depth_counts_from_the_top)
+{
+    enum { HALF = GRAPH_DEPTH_MAX / 2 };
+    char text[80];
+    autoerr err = { 0 };
+    struct node *s = add("driver=store,node-name=s"), *tall = add("driver=store,node-name=t0");
+    add("driver=filter,node-name=m0,file=s");
+    for (unsigned i = 1; i <= HALF; i++) {
+        snprintf(text, sizeof text, "driver=filter,node-name=m%u,file=m%u", i, i - 1);
+        add(text);
+        snprintf(text, sizeof text, "driver=filter,node-name=t%u,file=t%u", i, i - 1);
+        tall = add(text);
+    }
+    struct edge *e = node_child(node_find("m0"), "file"), *more;
+    ck_assert_int_eq(edges_replace(&e, 1, tall, &err), -EMLINK);
+    ck_assert_ptr_eq(e->child, s);
+    ck_assert_uint_eq(node_find("m256")->walk.height, HALF + 1);
+    err_clear(&err);
+    ck_assert_int_eq(
+        edge_attach(node_find("m0"), NULL, tall, "more", ROLE_MEMBER, 0, PERM_ALL, &more, &err),
+        -EMLINK);
+    ck_assert_uint_eq(node_find("m256")->walk.height, HALF + 1);
+    err_clear(&err);
+    must(edges_replace(&e, 1, node_find("t200"), &err), &err);
+    ck_assert_uint_eq(node_find("m256")->walk.height, HALF + 201);
+}
+
 /* ---- news from below ---- */
 
 static unsigned resized_calls;
@@ -360,6 +394,7 @@ int main(void)
         replacing_moves_all_edges_and_their_needs,
         a_refused_replacement_changes_nothing,
         a_diamond_sums_both_ways,
+        depth_counts_from_the_top,
         roots_hear_of_a_new_size_once,
         a_window_keeps_its_file_from_being_resized,
         NULL,

@@ -169,22 +169,26 @@ CO_TEST(deep_inline_trees_fit)
 
 CO_TEST(long_chains_of_named_nodes_fit)
 {
-    enum { DEPTH = 3000 };
-    char text[80];
+    enum { DEPTH = GRAPH_DEPTH_MAX - 1 };
+    char text[80], message[80];
     add("driver=store,node-name=n0");
     for (unsigned i = 1; i <= DEPTH; i++) {
         snprintf(text, sizeof text, "driver=raw,node-name=n%u,file=n%u", i, i - 1);
         add(text);
     }
-    struct root *r =
-        root_on("x", ROOT_EXPORT, node_find("n3000"), PERM_READ | PERM_WRITE, PERM_ALL);
+    snprintf(text, sizeof text, "driver=raw,node-name=more,file=n%u", DEPTH);
+    snprintf(message, sizeof message, "Node 'more' would be part of a chain of more than %u nodes",
+             DEPTH + 1);
+    add_fails(text, message);
+    struct node *top = node_find("n511");
+    struct root *r = root_on("x", ROOT_EXPORT, top, PERM_READ | PERM_WRITE, PERM_ALL);
     ck_assert_uint_eq(store.perm, PERM_READ | PERM_WRITE);
     ck_assert(node_under_root(node_find("n0"), r));
     node_changed(node_find("n0"));
     root_drop(r);
     for (unsigned i = 0; i <= DEPTH; i++) /* only the last reference of the top is left */
         node_find((snprintf(text, sizeof text, "n%u", i), text))->monitor_ref = false;
-    struct node *below = node_find("n0"), *top = node_find("n3000");
+    struct node *below = node_find("n0");
     while (below != top) {
         struct edge *up = container_of(below->parents.next, struct edge, in_child);
         node_unref(below);
