@@ -307,16 +307,19 @@ static void co_fn settle(struct node *n, enum permission_phase phase)
     n->driver->permissions(n, n->walk.next_perm, n->walk.next_shared, phase, &ignored);
 }
 
+/* Only what changes is written: data rings look at it meanwhile. */
 static void put_in_force(struct node *n)
 {
     struct edge *e;
     list_for_each (e, &n->parents, in_child) {
-        e->perm = e->next_perm;
-        e->shared = e->next_shared;
+        if (e->perm != e->next_perm)
+            e->perm = e->next_perm;
+        if (e->shared != e->next_shared)
+            e->shared = e->next_shared;
     }
     n->perm = n->walk.next_perm;
     n->shared = n->walk.next_shared;
-    if (n->perm & (PERM_WRITE | PERM_WRITE_UNCHANGED))
+    if (n->read_only && n->perm & (PERM_WRITE | PERM_WRITE_UNCHANGED))
         n->read_only = false; /* auto-read-only: PREPARE made it writable */
 }
 

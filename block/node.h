@@ -26,7 +26,8 @@ struct edge {
     struct node *parent_node; /* NULL: parent_root has it */
     struct root *parent_root;
     struct node *child;
-    unsigned perm, shared;           /* enum permission, in force */
+    _Atomic unsigned perm,
+        shared; /* enum permission, in force; may change while others use the child */
     unsigned next_perm, next_shared; /* graph.c: the same while a change is being checked */
     struct list in_parent; /* node->children or root->edges, in the order they were made */
     struct list in_child;  /* child->parents */
@@ -55,8 +56,8 @@ struct node {
     struct node_options options; /* in force */
     bool
         guarded_raw; /* guessed raw: writes that leave a signature in the first 2 KiB are refused */
-    bool read_only;  /* as opened (auto-read-only may have chosen) */
-    _Atomic uint64_t size; /* bytes; outside an edit it only grows */
+    _Atomic bool read_only; /* as opened; auto-read-only may have chosen, and a writer may end it */
+    _Atomic uint64_t size;  /* bytes; outside an edit it only grows */
     struct limits limits;
     unsigned perm, shared; /* sum over the parents, in force */
 
