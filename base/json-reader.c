@@ -39,8 +39,8 @@ static void skip_rest(struct json_reader *r, bool too_big)
 
     start_afresh(r);
     r->depth = depth;
-    r->quote = too_big ? quote : 0;
-    r->escaped = too_big && escaped;
+    r->quote = quote;
+    r->escaped = escaped;
     r->broken = depth || r->quote;
     r->too_big = r->broken && too_big;
 }
@@ -85,7 +85,7 @@ static void skip_byte(struct json_reader *r, unsigned char c)
         return;
     }
     if (r->quote) {
-        if (c < 0x20 || (c == (unsigned char)r->quote && !r->escaped))
+        if (c == '\n' || (c == (unsigned char)r->quote && !r->escaped))
             r->quote = 0;
         r->escaped = c == '\\' && !r->escaped;
     } else if (c == '"' || c == '\'') {

@@ -5,8 +5,8 @@
 
 #include "base/row.h"
 
-/* Structs and lists inside each other; keeps recursion well within a coroutine's stack. */
-enum { ROW_DEPTH_MAX = 200 };
+/* Structs and lists inside each other; keeps recursion within a coroutine's stack, at -O0 too. */
+enum { ROW_DEPTH_MAX = 128 };
 
 /** row_find - the row called @name among the type's own rows and those of its bases, not of branches
  * @offset: where its C value lies, in the struct of @type; may be NULL
