@@ -103,6 +103,10 @@ static void put_double(struct writer *w, double v)
         put_text(w, "null");
         return;
     }
+    if (v == 0 && signbit(v)) {
+        put_text(w, "-0.0"); /* "-0" would be read back as an integer, which has no such zero */
+        return;
+    }
     for (int digits = 15; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, v);
         if (strtod(text, NULL) == v)

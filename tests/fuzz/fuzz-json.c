@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * JSON text: no crash; what was taken prints as ASCII that is taken again and
- * prints the same; and a stream gives the same values and errors however it is
- * cut into pieces.
+ * prints the same, and is the one value that a stream of it gives; and a
+ * stream gives the same values and errors however it is cut into pieces.
  */
 #include <json-c/json.h>
 #include <stdint.h>
@@ -12,6 +12,25 @@
 #include "base/json.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* The reader must see the value @text where the parser does: in @data and an end of line. */
+static void check_reader(const char *data, size_t size, const char *text)
+{
+    struct json_reader r = { 0 };
+    struct json_object *value;
+    size_t used, more = 0;
+    autoerr err = { 0 };
+
+    int result = json_reader_feed(&r, data, size, &used, &value, &err);
+    if (!result)
+        result = json_reader_feed(&r, "\n", 1, &more, &value, &err);
+    char *again = result == 1 ? json_text(value) : NULL;
+    if (!again || strcmp(again, text))
+        abort();
+    free(again);
+    json_object_put(value);
+    json_reader_free(&r);
+}
 
 static void check_text(const char *data, size_t size)
 {
@@ -28,6 +47,7 @@ static void check_text(const char *data, size_t size)
         if (*p < 0x20 || *p == 0x7f)
             abort();
     }
+    check_reader(data, size, text);
     if (json_parse(text, strlen(text), &again, &err) < 0)
         abort();
     char *second = json_text(again);
