@@ -274,6 +274,19 @@ void node_ref(struct node *n)
     n->refs++;
 }
 
+static struct co_cond released = CO_COND_INIT(released);
+
+void node_hold(struct node *n)
+{
+    n->holds++;
+}
+
+void node_release(struct node *n)
+{
+    if (--n->holds == 0)
+        co_cond_wake_all(&released);
+}
+
 static void drop(struct list *closing, struct node *n)
 {
     if (--n->refs == 0)
@@ -301,6 +314,8 @@ static void co_fn close_all(struct list *closing)
     while ((item = list_pop_front(closing))) {
         struct node *n = container_of(item, struct node, walk.todo);
         n->visible = false;
+        while (n->holds)
+            co_cond_wait(&released, NULL);
         close_channels(n);
         if (n->driver->close)
             n->driver->close(n);

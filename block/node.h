@@ -65,7 +65,8 @@ struct node {
     struct list parents;    /* struct edge.in_child */
     struct list link;       /* in the list of all nodes, oldest first */
     struct list background; /* struct root.in_background: its own background work */
-    unsigned refs;          /* control ring only: parents, the monitor, commands that look at it */
+    unsigned refs;          /* control ring only: parents, the monitor, commands that change it */
+    unsigned holds;         /* control ring only: queries that look at it on a worker */
 
     /* Scratch of the walks over the graph; control ring only. */
     struct {
@@ -123,6 +124,12 @@ int co_fn node_open_child(struct node *n, const char *name, enum edge_role role,
  */
 void node_ref(struct node *n);
 void co_fn node_unref(struct node *n);
+
+/** node_hold / node_release - keep the node from being closed while a worker looks at it.  Not a use, as a
+ * reference is: blockdev_del() does not refuse, it waits.  Control ring, only for a moment.
+ */
+void node_hold(struct node *n);
+void node_release(struct node *n);
 
 /** node_size - bytes */
 static inline uint64_t node_size(const struct node *n)

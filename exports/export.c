@@ -28,6 +28,7 @@ static const struct row_type *kind_options[EXPORT_KINDS_MAX + 1];
 
 static struct list exports = LIST_INIT(exports);
 static struct hash by_id;
+static struct co_cond unheld = CO_COND_INIT(unheld);
 static struct co_cond gone = CO_COND_INIT(gone); /* woken whenever an export has been freed */
 static uint64_t serials;
 
@@ -110,14 +111,24 @@ struct export *export_find(const char *id)
     return hash_get(&by_id, id);
 }
 
+static struct export *first_ready(struct list *l)
+{
+    for (; l != &exports; l = l->next) {
+        struct export *x = container_of(l, struct export, link);
+        if (x->ready)
+            return x;
+    }
+    return NULL;
+}
+
 struct export *export_first(void)
 {
-    return list_empty(&exports) ? NULL : container_of(exports.next, struct export, link);
+    return first_ready(exports.next);
 }
 
 struct export *export_next(struct export *x)
 {
-    return x->link.next == &exports ? NULL : container_of(x->link.next, struct export, link);
+    return first_ready(x->link.next);
 }
 
 /* Letters, digits, '-', '.' and '_', a letter first: QEMU's rule for ids. */
@@ -210,6 +221,23 @@ no_memory:
     return NULL;
 }
 
+void export_hold(struct export *x)
+{
+    x->holds++;
+}
+
+void export_release(struct export *x)
+{
+    if (--x->holds == 0)
+        co_cond_wake_all(&unheld);
+}
+
+static void co_fn wait_unheld(struct export *x)
+{
+    while (x->holds)
+        co_cond_wait(&unheld, NULL);
+}
+
 int co_fn export_add(const struct block_export_options *o, struct export **out, struct err *err)
 {
     struct export *x;
@@ -240,15 +268,18 @@ int co_fn export_add(const struct block_export_options *o, struct export **out, 
     if (hash_put(&by_id, x->id, x) < 0)
         err_set(err, -ENOMEM, "export '%s': out of memory", x->id);
     else if (make_root(x, n, err) == 0 && x->driver->start(x, x->said->driver_options, err) == 0) {
+        x->ready = true;
         if (edit_commit(edit, err) == 0) {
             if (out)
                 *out = x;
             return 0;
         }
         edit = NULL;
+        x->ready = false;
         x->driver->shutdown(x, true);
         x->driver->stop(x);
     }
+    wait_unheld(x);
     export_free(x);
     if (edit)
         edit_abort(edit);
@@ -274,6 +305,7 @@ static void co_fn export_end(void *arg)
         edge_detach(root_edge(x->root));
     if (edit_commit(edit, &err) < 0)
         log_error("export '%s' is gone, but the saved state still has it: %s", x->id, err.msg);
+    wait_unheld(x);
     event_send(&event_block_export_deleted, &data);
     export_free(x);
     co_cond_wake_all(&gone);
@@ -335,9 +367,14 @@ void co_fn exports_shutdown(void)
 
     list_for_each (x, &exports, link) {
         autoerr err = { 0 };
-        if (begin_removal(x, true, &err) < 0)
+        if (x->ready && begin_removal(x, true, &err) < 0)
             log_error("%s", err.msg);
     }
-    while ((x = export_first()))
-        export_del_wait(x);
+    while (!list_empty(&exports)) {
+        x = export_first();
+        if (x)
+            export_del_wait(x);
+        else
+            co_sleep(1000 * 1000); /* one is just being made */
+    }
 }

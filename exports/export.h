@@ -35,7 +35,9 @@ struct export
     char *id;
     struct root *root; /* its edge leads to the exported node; root->stats are the device's */
     bool writable, writethrough;
+    bool ready; /* made whole: queries show it */
     bool shutting_down;
+    unsigned holds;                    /* queries that look at it */
     uint64_t serial;                   /* no two exports have the same, ever */
     struct block_export_options *said; /* as given, owned */
     void *state;                       /* driver->state_size bytes, zeroed */
@@ -77,8 +79,15 @@ void co_fn export_del_wait(struct export *x);
 void co_fn exports_shutdown(void);
 
 struct export *export_find(const char *id);
+/* All that are ready, oldest first. */
 struct export *export_first(void);
 struct export *export_next(struct export *x);
+
+/** export_hold / export_release - keep an export that is being removed from being freed, for a moment: for
+ * commands that look at its statistics and yield
+ */
+void export_hold(struct export *x);
+void export_release(struct export *x);
 
 extern const struct event_type event_block_export_deleted;
 

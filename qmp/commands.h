@@ -12,7 +12,10 @@ extern const struct qmp_command *const qmp_families[]; /* NULL-ended */
 
 extern const struct qmp_command qmp_monitor_commands[];
 extern const struct qmp_command qmp_object_commands[];
+extern const struct qmp_command qmp_fd_commands[];
 extern const struct qmp_command qmp_block_commands[];
+extern const struct qmp_command qmp_query_commands[];
+extern const struct qmp_command qmp_stats_commands[];
 extern const struct qmp_command qmp_export_commands[];
 
 #endif

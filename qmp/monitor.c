@@ -26,6 +26,7 @@
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "block/fdset.h"
 #include "qmp/text.h"
 #include "qmp/version.h"
 #include "uring/await.h"
@@ -150,6 +151,7 @@ static void monitor_free(struct monitor *m)
     close(m->in);
     if (m->out != m->in)
         close(m->out);
+    fdset_client_left();
     if (m->ended)
         m->ended(m->ended_arg);
     free(m);
@@ -622,6 +624,7 @@ int monitor_serve(int in, int out, const struct monitor_options *options, void (
         m->uses = 1;
         list_push_back(&monitors, &m->link);
         monitor_count++;
+        fdset_client_came();
         if (co_start(reader, m, "QMP client: receiving") == 0) {
             m->ended = ended;
             m->ended_arg = arg;
