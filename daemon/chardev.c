@@ -15,6 +15,7 @@
 #include "base/address.h"
 #include "base/cleanup.h"
 #include "base/list.h"
+#include "daemon/notify.h"
 #include "qmp/qmp.h"
 #include "uring/ring.h"
 
@@ -150,18 +151,6 @@ void chardev_forget_all(void)
     }
 }
 
-/* A number on the command line is a descriptor that the daemon was started with. */
-static int resolve_inherited(const char *name, void *arg)
-{
-    char *end;
-    long fd = strtol(name, &end, 10);
-
-    (void)arg;
-    return *end || end == name || fd < 0 || fcntl((int)fd, F_GETFD) < 0
-               ? -1
-               : fcntl((int)fd, F_DUPFD_CLOEXEC, 3);
-}
-
 struct socket_parts {
     struct socket_address address;
     struct inet_address inet;
@@ -206,7 +195,7 @@ struct listen_call {
 static int listen_on_worker(void *arg)
 {
     struct listen_call *call = arg;
-    return address_listen(call->address, resolve_inherited, NULL, call->fds, &call->count,
+    return address_listen(call->address, notify_inherited_fd, NULL, call->fds, &call->count,
                           call->err);
 }
 
@@ -229,7 +218,7 @@ static int co_fn serve_socket(struct chardev *c, const struct monitor_options *m
         return 0;
     }
     if (parts.address.type == ADDRESS_FD) {
-        int fd = resolve_inherited(c->o.fd, NULL);
+        int fd = notify_inherited_fd(c->o.fd, NULL);
         if (fd < 0)
             return err_set(err, -EBADF, "chardev '%s': descriptor '%s' is not open", c->o.id,
                            c->o.fd);

@@ -13,6 +13,7 @@
 #include "config.h"
 #include "crypto/object.h"
 #include "daemon/chardev.h"
+#include "daemon/notify.h"
 #include "exports/nbd.h"
 #include "qmp/qmp.h"
 #include "uring/ring.h"
@@ -173,7 +174,7 @@ static int co_fn add_nbd_server(const char *text, struct err *err)
 
     if (row_parse_text(&row_nbd_server_options, text, NULL, &o, err) < 0)
         return err->code;
-    result = nbd_server_start(&o, NULL, NULL, err);
+    result = nbd_server_start(&o, notify_inherited_fd, NULL, err);
     row_release(&row_nbd_server_options, &o);
     return result;
 }
@@ -210,5 +211,9 @@ int co_fn command_line_run(const struct command_line *c, struct err *err)
         if (run_item(&c->items[i], err) < 0)
             return err_prefix(err, "--%s", long_options[c->items[i].kind].name);
     }
+    if (!c->image_count && c->listen_fds)
+        return err_set(err, -EINVAL,
+                       "sockets were passed by socket activation, but only the form with IMAGE "
+                       "arguments takes them; with --nbd-server say addr.type=fd,addr.str=3");
     return c->image_count ? plain_run(c, err) : 0;
 }

@@ -36,6 +36,7 @@ struct command_line {
     unsigned image_count;
     const char *qmp, *nbd, *format;
     bool read_only;
+    unsigned listen_fds; /* sockets from socket activation: NBD is served on them */
 };
 
 /** command_line_parse - sort argv; nothing is done yet, but --help and --version print and exit 0

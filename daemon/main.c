@@ -114,12 +114,14 @@ static void co_fn start_up(void *arg)
     autoerr err = { 0 };
 
     co_deadline_exempt(true);
+    nbd_servers_hold(true);
     if (command_line_run(&d->line, &err) < 0 || background_ready(d->line.pidfile, &err) < 0) {
         if (!d->stopping)
             log_error("%s", err.msg);
         stop(d, SHUTDOWN_HOST_ERROR, EXIT_FAILURE);
         return;
     }
+    nbd_servers_hold(false);
     notify_send("READY=1");
 }
 
@@ -180,8 +182,12 @@ int main(int argc, char **argv)
     exports_register(export_kinds);
     objects_register(object_types);
     event_register(events);
-    if (qmp_register_all(&err) < 0 || command_line_parse(argc, argv, &d->line, &err) < 0 ||
-        (d->line.daemonize && background_fork(&err) < 0)) {
+    if (qmp_register_all(&err) < 0 || command_line_parse(argc, argv, &d->line, &err) < 0) {
+        log_error("%s", err.msg);
+        return EXIT_FAILURE;
+    }
+    d->line.listen_fds = notify_listen_fds(); /* meant for this process: before it forks */
+    if (d->line.daemonize && background_fork(&err) < 0) {
         log_error("%s", err.msg);
         return EXIT_FAILURE;
     }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 
-enum { LISTEN_FDS_START = 3, LISTEN_FDS_MAX = 64 };
+enum { LISTEN_FDS_MAX = 64 };
 
 void notify_send(const char *state)
 {
@@ -45,9 +46,19 @@ unsigned notify_listen_fds(void)
         parse_u64(fds, &count) < 0 || count > LISTEN_FDS_MAX)
         count = 0;
     for (unsigned i = 0; i < count; i++)
-        (void)fcntl(LISTEN_FDS_START + (int)i, F_SETFD, FD_CLOEXEC);
+        (void)fcntl(NOTIFY_LISTEN_FDS_START + (int)i, F_SETFD, FD_CLOEXEC);
     unsetenv("LISTEN_PID");
     unsetenv("LISTEN_FDS");
     unsetenv("LISTEN_FDNAMES");
     return (unsigned)count;
+}
+
+int notify_inherited_fd(const char *name, void *arg)
+{
+    uint64_t fd;
+
+    (void)arg;
+    if (parse_u64(name, &fd) < 0 || fd > INT_MAX || fcntl((int)fd, F_GETFD) < 0)
+        return -1;
+    return fcntl((int)fd, F_DUPFD_CLOEXEC, 3);
 }

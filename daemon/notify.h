@@ -10,5 +10,12 @@ void notify_send(const char *state);
  * close-on-exec and the variables are removed
  */
 unsigned notify_listen_fds(void);
+enum { NOTIFY_LISTEN_FDS_START = 3 };
+
+/** notify_inherited_fd - a copy of the descriptor with this number, which the daemon was started with
+ * A callback of address_listen() and address_connect(); @arg is not used.
+ * Return: the copy, close-on-exec; -1: no number, or not open.
+ */
+int notify_inherited_fd(const char *name, void *arg);
 
 #endif

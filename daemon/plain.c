@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "block/blockdev.h"
 #include "daemon/commandline.h"
+#include "daemon/notify.h"
 #include "exports/nbd.h"
 #include "qmp/qmp.h"
 #include "uring/ring.h"
@@ -119,11 +120,30 @@ static int co_fn open_qmp(const struct command_line *c, struct err *err)
     return 0;
 }
 
+/* Serve on the sockets that the service manager, or a client, has opened for us. */
+static int co_fn open_activated(const struct command_line *c, struct nbd_server_options *o,
+                                struct err *err)
+{
+    int fds[ADDRESSES_MAX];
+    struct fd_address first = { .str = (char *)"3" };
+
+    if (c->nbd)
+        return err_set(err, -EINVAL, "--nbd does not go with sockets passed by socket activation");
+    if (c->listen_fds > ADDRESSES_MAX)
+        return err_set(err, -E2BIG, "more than %d sockets were passed", ADDRESSES_MAX);
+    for (unsigned i = 0; i < c->listen_fds; i++)
+        fds[i] = NOTIFY_LISTEN_FDS_START + (int)i;
+    o->addr = (struct socket_address){ ADDRESS_FD, &first };
+    return nbd_server_adopt(o, fds, c->listen_fds, err);
+}
+
 static int co_fn open_nbd(const struct command_line *c, struct err *err)
 {
-    AUTO(address_done) struct plain_address a;
+    AUTO(address_done) struct plain_address a = { 0 };
     struct nbd_server_options o = { .max_connections = 100, .handshake_max_seconds = 10 };
 
+    if (c->listen_fds)
+        return open_activated(c, &o, err);
     if (parse_address(c->nbd, NULL, "nbd.sock", &a, err) < 0)
         return err->code;
     o.addr = a.address;

@@ -22,6 +22,7 @@
 enum { ADDRESSES_MAX = 8, SOCKET_BUFFER = 4 << 20 };
 
 static struct list servers = LIST_INIT(servers);
+static bool held; /* nobody is accepted */
 
 static const struct row nbd_export_rows[] = {
     ROW_OPT(struct nbd_export_options, "name", name, row_str,
@@ -72,6 +73,15 @@ static struct nbd_server *server_find(const char *id)
         if (id ? s->id && strcmp(s->id, id) == 0 : !s->id)
             return s;
     return NULL;
+}
+
+void nbd_servers_hold(bool hold)
+{
+    struct nbd_server *s;
+
+    held = hold;
+    list_for_each (s, &servers, link)
+        co_cond_wake_all(&s->changed);
 }
 
 bool nbd_server_running(const char *id)
@@ -266,7 +276,7 @@ static void co_fn accept_loop(void *arg)
     while (!s->stopping) {
         int fd;
 
-        if (max && s->connection_count >= max) {
+        if (held || (max && s->connection_count >= max)) {
             co_cond_wait(&s->changed, NULL);
             continue;
         }
@@ -427,19 +437,20 @@ char *nbd_server_uri(const char *id, const char *export_name)
 {
     struct nbd_server *s = server_find(id);
     struct nbd_listener *l;
-    autofree char *name = percent_encode(export_name, "/"), *where = NULL;
+    autofree char *name = percent_encode(export_name, "/"), *where = NULL, *text = NULL;
     char *uri = NULL;
     int n;
 
     if (!s || list_empty(&s->listeners) || !name)
         return NULL;
     l = container_of(s->listeners.next, struct nbd_listener, link);
-    if (s->said->addr.type == ADDRESS_UNIX) {
-        where = percent_encode(((struct unix_address *)s->said->addr.u)->path, "/");
+    text = s->said->addr.type == ADDRESS_UNIX ? address_text(&s->said->addr)
+                                              : address_of_socket(l->fd, false);
+    if (text && strncmp(text, "unix:", 5) == 0) {
+        where = percent_encode(text + 5, "/");
         n = where ? asprintf(&uri, "nbd+unix:///%s?socket=%s", name, where) : -1;
     } else {
-        where = address_of_socket(l->fd, false);
-        n = where ? asprintf(&uri, "nbd://%s/%s", where, name) : -1;
+        n = text ? asprintf(&uri, "nbd://%s/%s", text, name) : -1;
     }
     return n < 0 ? NULL : uri;
 }

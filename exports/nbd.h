@@ -48,6 +48,11 @@ int co_fn nbd_server_adopt(const struct nbd_server_options *options, const int *
 int co_fn nbd_server_stop(const char *id, struct err *err);
 void co_fn nbd_servers_stop_all(void);
 
+/** nbd_servers_hold - while held no client is accepted (they wait, connected, in the kernel): so none sees
+ * half of what a command line says
+ */
+void nbd_servers_hold(bool hold);
+
 /** nbd_server_running - is there a server of that id (NULL: the default one)? */
 bool nbd_server_running(const char *id);
 

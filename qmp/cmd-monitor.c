@@ -189,6 +189,7 @@ const struct qmp_command qmp_monitor_commands[] = {
       .help = "End the negotiation, switching on what the client wants; commands may follow" },
     { .name = "query-version",
       .result = &row_version,
+      .flags = QMP_ALLOW_OOB,
       .run = query_version,
       .help = "Which version this is" },
     { .name = "query-commands",

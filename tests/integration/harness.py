@@ -12,6 +12,18 @@ BUILD = os.environ["RINGBLK_BUILD"]
 TMP = os.environ["TEST_TMP"]
 
 
+def receive(s, size):
+    """Exactly so many bytes, or fewer when the peer hung up.  (MSG_WAITALL does not wait on a socket that
+    has a timeout.)"""
+    data = b""
+    while len(data) < size:
+        piece = s.recv(size - len(data))
+        if not piece:
+            break
+        data += piece
+    return data
+
+
 class QmpError(Exception):
     def __init__(self, error):
         super().__init__(f"{error['class']}: {error['desc']}")

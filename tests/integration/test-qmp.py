@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 
-from harness import TMP, daemon, fails
+from harness import TMP, daemon, fails, receive
 
 GE, CNF, DNF = "GenericError", "CommandNotFound", "DeviceNotFound"
 
@@ -49,6 +49,21 @@ def framing(d):
     half.socket.shutdown(1)
     assert "return" in half.reply() and "return" in half.reply()
     half.close()
+    q.close()
+
+
+def out_of_band(d):
+    q = d.qmp(negotiate=False)
+    assert "oob" in q.greeting["QMP"]["capabilities"]
+    q.execute("qmp_capabilities", {"enable": ["oob"]})
+    marked = {s["name"] for s in q("query-qmp-schema") if s.get("allow-oob")}
+    assert marked == {"query-version"}, marked
+    q.send('{"exec-oob": "query-version", "id": 7}')
+    reply = q.reply()
+    assert reply["id"] == 7 and "qemu" in reply["return"], reply
+    q.send('{"exec-oob": "query-commands", "id": 8}')
+    reply = q.reply()
+    assert reply["id"] == 8 and reply["error"]["class"] == GE, reply
     q.close()
 
 
@@ -111,9 +126,9 @@ def nbd_client(path, name):
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(20)
     client.connect(path)
-    assert len(client.recv(18, socket.MSG_WAITALL)) == 18
+    assert len(receive(client, 18)) == 18
     client.sendall(struct.pack(">I", 3) + b"IHAVEOPT" + struct.pack(">II", 1, len(name)) + name)
-    assert len(client.recv(10, socket.MSG_WAITALL)) == 10
+    assert len(receive(client, 10)) == 10
     return client
 
 
@@ -164,7 +179,7 @@ def many(d):
 
 
 with daemon() as d:
-    for part in (negotiation, framing, introspection, nodes, exports, many):
+    for part in (negotiation, framing, out_of_band, introspection, nodes, exports, many):
         part(d)
 with daemon(name="quit") as d:
     q = d.qmp()
