@@ -37,7 +37,7 @@ stop() {
 # $1: a pattern that the output of a printed command must match; $2: a word of that command
 try() {
     local command
-    command=$(grep -E "^    .*$2" "$TEST_TMP/output" | head -n 1)
+    command=$(grep -m 1 -E "^    .*$2" "$TEST_TMP/output" || :)
     [ -n "$command" ] || fail "no command with $2 was printed"
     sh -c "$command" >"$TEST_TMP/answer" 2>&1 || { cat "$TEST_TMP/answer" && fail "failed: $command"; }
     [ -z "$1" ] || grep -qE "$1" "$TEST_TMP/answer" || { cat "$TEST_TMP/answer" && fail "not $1: $command"; }
@@ -60,7 +60,7 @@ stop HUP
 
 start --writable "$image"
 try 'is_read_only: false' nbdinfo
-uri=$(grep -oE "nbd\+unix[^']*" "$TEST_TMP/output" | head -n 1)
+uri=$(grep -m 1 -oE "nbd\+unix[^']*" "$TEST_TMP/output")
 head -c 3M /dev/zero | tr '\0' x | nbdcopy - "$uri"
 stop TERM
 [ "$(tr -d x <"$image" | wc -c)" -eq 0 ] || fail "what was written is not in the image"
