@@ -14,10 +14,11 @@ fail() {
 }
 
 start() {
+    rm -f "$TEST_TMP/output" # an earlier start's would be taken for this one's
     "$RINGBLK_SRC/quickstart" "$@" >"$TEST_TMP/output" 2>&1 &
     daemon=$!
     for _ in $(seq "${QUICKSTART_WAIT:-30}0"); do
-        ! grep -q UNIX-CONNECT "$TEST_TMP/output" || return 0
+        ! grep -qs UNIX-CONNECT "$TEST_TMP/output" || return 0
         kill -0 $daemon 2>/dev/null || fail "quickstart $* ended"
         sleep 0.1
     done

@@ -340,6 +340,22 @@ START_TEST(no_object_is_an_empty_one)
 }
 END_TEST
 
+START_TEST(a_whole_number_equals_itself_read_back)
+{
+    static const char text[] = "{'driver': 'nbd', 'any': 1.0, "
+                               "'server': {'type': 'unix', 'path': 'p'}}";
+    struct sample_node a, b;
+    autoerr err = { 0 };
+
+    ck_assert_int_eq(row_parse_text(&sample_node, text, NULL, &a, &err), 0);
+    autofree char *printed = row_text(&sample_node, &a);
+    ck_assert_int_eq(row_parse_text(&sample_node, printed, NULL, &b, &err), 0);
+    ck_assert(row_equal(&sample_node, &a, &b));
+    row_release(&sample_node, &a);
+    row_release(&sample_node, &b);
+}
+END_TEST
+
 START_TEST(equality_is_that_of_what_prints)
 {
     static const char *const texts[] = {
@@ -595,6 +611,7 @@ int main(void)
     tcase_add_test(t, lists_grow);
     tcase_add_test(t, half_filled_results_print);
     tcase_add_test(t, enum_gaps_are_no_values);
+    tcase_add_test(t, a_whole_number_equals_itself_read_back);
     tcase_add_test(t, tables_may_be_filled_in_later);
     tcase_add_test(t, deep_values_fit_on_a_coroutines_stack);
     tcase_add_test(t, ten_thousand_options_are_quick);
