@@ -25,6 +25,7 @@
 #include "uring/co.h"
 #include "uring/op.h"
 #include "uring/ring.h"
+#include "uring/spin.h"
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
@@ -126,6 +127,7 @@ struct ring {
     bool has_uring;
     bool looping;                 /* inside its loop: what it puts into the SQ is submitted soon */
     bool msg_ring;                /* the kernel knows IORING_OP_MSG_RING */
+    struct spin spin;             /* data rings: whether to wait awake before sleeping */
     bool dumping;                 /* coroutines are resumed only to print their stacks */
     bool stopping;                /* data ring: leave the loop when nothing is left to do */
     bool gave_up;                 /* stopping: operations that never end are left to the kernel */
@@ -158,6 +160,15 @@ struct ring {
     int bell_fd; /* rung by other rings; the io_uring's, set before the ring is published, then constant */
     pthread_t thread;
 };
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
 
 static inline void stat_add(uint64_t *counter, uint64_t n)
 {

@@ -352,8 +352,23 @@ static bool work_left(struct ring *r)
            r->stash_head != r->stash_tail || io_uring_cq_ready(&r->u);
 }
 
-/* Submit, and wait for the kernel or a message, until the next timer. */
-static void ring_sleep(struct ring *r)
+/* Submit what is queued, then wait awake until @until for a completion or a message.
+ * Return: true when there is one. */
+static bool wait_awake(struct ring *r, uint64_t until)
+{
+    count_submitted(r, io_uring_submit_and_get_events(&r->u));
+    do {
+        if (io_uring_smp_load_acquire(r->u.sq.kflags) & IORING_SQ_TASKRUN)
+            io_uring_get_events(&r->u);
+        if (io_uring_cq_ready(&r->u) || ring_has_messages(r))
+            return true;
+        cpu_relax();
+    } while (clock_now() < until);
+    return false;
+}
+
+/* Submit, and wait for the kernel or a message, until @when. */
+static void wait_asleep(struct ring *r, uint64_t now, uint64_t when)
 {
     atomic_store(&r->sleeping, true);
     if (atomic_load(&r->inbox)) {
@@ -361,9 +376,6 @@ static void ring_sleep(struct ring *r)
         return;
     }
     unsigned queued = io_uring_sq_ready(&r->u);
-    uint64_t when = timer_next(r), now = clock_now();
-    if (now - r->turn_now > NS_PER_S)
-        watchdog_slow_turn(r, now - r->turn_now);
     if (when == UINT64_MAX) {
         io_uring_submit_and_wait(&r->u, 1);
     } else {
@@ -376,7 +388,20 @@ static void ring_sleep(struct ring *r)
     count_submitted(r, (int)(queued - io_uring_sq_ready(&r->u)));
     stat_add(&r->stats.sleeps, 1);
     atomic_store_explicit(&r->sleeping, false, memory_order_relaxed);
+}
+
+/* Nothing to do: wait until there is, or a timer is due.  The control ring never waits awake. */
+static void ring_wait(struct ring *r)
+{
+    uint64_t when = timer_next(r), began = clock_now();
+
+    if (began - r->turn_now > NS_PER_S)
+        watchdog_slow_turn(r, began - r->turn_now);
+    if (r->index == 0 || !spin_worth(&r->spin) || when < began + SPIN_NS ||
+        !wait_awake(r, began + SPIN_NS))
+        wait_asleep(r, began, when);
     r->turn_now = clock_now();
+    spin_learn(&r->spin, r->turn_now - began);
 }
 
 /* Told to leave, and only the submission of what is queued keeps it: no reason to sleep. */
@@ -389,7 +414,7 @@ static void enter_kernel(struct ring *r)
 {
     if (!work_left(r) && !about_to_leave(r)) {
         watchdog_arm(r);
-        ring_sleep(r);
+        ring_wait(r);
         return;
     }
     unsigned kernel = io_uring_smp_load_acquire(r->u.sq.kflags);

@@ -39,15 +39,6 @@ struct waiter {
     bool granted;
 };
 
-static inline void cpu_relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 static inline void guard(struct co_waiters *w)
 {
     for (unsigned spins = 0;
