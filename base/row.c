@@ -123,6 +123,13 @@ void *row_list_append(const struct row_type *type, struct row_list *list)
 
 static void release_value(const struct row_type *type, void *p);
 
+/* A password's bytes shall not stay behind in memory that somebody else gets. */
+static void wipe(char *text)
+{
+    if (text)
+        explicit_bzero(text, strlen(text));
+}
+
 static void release_members(const struct row_type *type, char *s)
 {
     if (type->kind == ROW_UNION) {
@@ -140,6 +147,8 @@ static void release_members(const struct row_type *type, char *s)
         if (!row->name) {
             release_members(row->type, slot);
         } else if (!row_is_pointer(row)) {
+            if (row->secret)
+                wipe(*(char **)slot);
             release_value(row->type, slot);
         } else if (*(void **)slot) {
             release_value(row->type, *(void **)slot);

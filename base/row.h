@@ -73,6 +73,7 @@ struct row {
     size_t has;                  /* optional: 1 + offset of a bool "it was there"; 0: none */
     bool required;
     bool deprecated;      /* shown as feature "deprecated" in the schema */
+    bool secret;          /* a ROW_STR that row_release() wipes, and that nobody shows */
     const char *fallback; /* optional scalars: the default, in text form; NULL: zero */
     const char *since;    /* "0.1"; NULL: since the type itself */
     const char *help;     /* one sentence, without the final full stop */

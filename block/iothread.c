@@ -20,7 +20,7 @@ struct iothread {
     unsigned ring;
 };
 
-static unsigned made; /* control ring only */
+static _Atomic unsigned made; /* objects are made on worker threads */
 
 static const struct row iothread_rows[] = {
     ROW_OPT(struct iothread_props, "poll-max-ns", poll_max_ns, row_int,
@@ -41,22 +41,32 @@ static const struct row iothread_rows[] = {
 static ROW_STRUCT_TYPE(row_iothread_props, "IothreadProperties", struct iothread_props,
                        iothread_rows, .help = "Properties of an iothread");
 
-static int iothread_create(struct object *o, const void *props, struct err *err)
+static int iothread_change(struct object *o, const void *props, struct err *err)
 {
     const struct iothread_props *p = props;
-    struct iothread *t = o->state;
 
     if (p->poll_max_ns < 0 || p->poll_grow < 0 || p->poll_shrink < 0 || p->aio_max_batch < 0)
         return err_set(err, -EINVAL, "iothread '%s': a property must not be negative", o->id);
+    return 0;
+}
+
+static int iothread_create(struct object *o, const void *props, struct err *err)
+{
+    struct iothread *t = o->state;
+
+    if (iothread_change(o, props, err) < 0)
+        return err->code;
     t->ring = 1 + made++ % rings_count();
     return 0;
 }
 
 const struct object_type object_iothread = {
     .name = "iothread",
+    .parent = "event-loop-base",
     .props = &row_iothread_props,
     .state_size = sizeof(struct iothread),
     .create = iothread_create,
+    .change = iothread_change,
 };
 
 int iothread_ring_index(const char *id, struct err *err)

@@ -6,6 +6,7 @@
 #include "crypto/object.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 enum { TYPES_MAX = 16 };
@@ -14,6 +15,7 @@ static const struct object_type *types[TYPES_MAX];
 static const char *type_names[TYPES_MAX + 1];
 static const struct row_type *type_props[TYPES_MAX + 1];
 static struct list objects = LIST_INIT(objects); /* struct object.link, oldest first */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 struct row_type row_object_type = {
     .kind = ROW_ENUM,
@@ -107,7 +109,17 @@ static struct object *object_new(const struct object_options *options)
     return o;
 }
 
-int object_add(const struct object_options *options, struct err *err)
+void objects_lock(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void objects_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+int object_begin(const struct object_options *options, struct object **out, struct err *err)
 {
     struct object *o;
 
@@ -120,27 +132,82 @@ int object_add(const struct object_options *options, struct err *err)
     o = object_new(options);
     if (!o)
         return err_set(err, -ENOMEM, "object '%s': out of memory", options->id);
-    if (o->type->create && o->type->create(o, o->props, err) < 0) {
-        object_free(o);
-        return err->code;
-    }
+    o->making = true;
+    objects_lock();
     list_push_back(&objects, &o->link);
+    objects_unlock();
+    *out = o;
     return 0;
+}
+
+int object_create(struct object *o, struct err *err)
+{
+    return o->type->create ? o->type->create(o, o->props, err) : 0;
+}
+
+static void forget(struct object *o)
+{
+    objects_lock();
+    list_remove(&o->link);
+    objects_unlock();
+}
+
+int object_end(struct object *o, int result)
+{
+    if (result < 0) {
+        forget(o);
+        object_free(o);
+        return result;
+    }
+    objects_lock();
+    o->making = false;
+    objects_unlock();
+    return result;
+}
+
+int object_add(const struct object_options *options, struct err *err)
+{
+    struct object *o;
+
+    if (object_begin(options, &o, err) < 0)
+        return err->code;
+    return object_end(o, object_create(o, err));
 }
 
 static void destroy(struct object *o)
 {
-    list_remove(&o->link);
+    forget(o);
     if (o->type->destroy)
         o->type->destroy(o);
     object_free(o);
+}
+
+int object_change(struct object *o, const void *props, struct err *err)
+{
+    const struct row_type *type = o->type->props;
+    void *mine, *old;
+
+    if (o->type->change(o, props, err) < 0)
+        return err->code;
+    mine = calloc(1, type->size);
+    if (!mine || row_copy(type, props, mine) < 0) {
+        free(mine);
+        return err_set(err, -ENOMEM, "object '%s': out of memory", o->id);
+    }
+    objects_lock();
+    old = o->props;
+    o->props = mine;
+    objects_unlock();
+    row_release(type, old);
+    free(old);
+    return 0;
 }
 
 int object_del(const char *id, struct err *err)
 {
     struct object *o = find(id);
 
-    if (!o)
+    if (!o || o->making)
         return err_set(err, -ENOENT, "object '%s' not found", id);
     if (o->uses)
         return err_set(err, -EBUSY, "object '%s' is in use, can not be deleted", id);
@@ -148,18 +215,29 @@ int object_del(const char *id, struct err *err)
     return 0;
 }
 
+static struct object *newest(void)
+{
+    struct object *found = NULL;
+
+    for (struct object *o = object_first(); o; o = object_next(o))
+        found = o;
+    return found;
+}
+
 void objects_del_all(void)
 {
-    /* Newest first: a secret may need the one that it is encrypted with. */
-    while (!list_empty(&objects))
-        destroy(container_of(objects.prev, struct object, link));
+    struct object *o;
+
+    /* Newest first: as they may stand on each other.  One that is being made is its maker's. */
+    while ((o = newest()))
+        destroy(o);
 }
 
 struct object *object_find(const char *id, const struct object_type *type, struct err *err)
 {
     struct object *o = find(id);
 
-    if (!o)
+    if (!o || o->making)
         err_set(err, -ENOENT, "object '%s' not found", id);
     else if (type && o->type != type)
         err_set(err, -EINVAL, "object '%s' is of type '%s', not '%s'", id, o->type->name,
@@ -169,14 +247,26 @@ struct object *object_find(const char *id, const struct object_type *type, struc
     return NULL;
 }
 
+/* The first at or after @link that is not still being made. */
+static struct object *made(struct list *link)
+{
+    for (; link != &objects; link = link->next) {
+        struct object *o = container_of(link, struct object, link);
+
+        if (!o->making)
+            return o;
+    }
+    return NULL;
+}
+
 struct object *object_first(void)
 {
-    return list_empty(&objects) ? NULL : container_of(objects.next, struct object, link);
+    return made(objects.next);
 }
 
 struct object *object_next(struct object *o)
 {
-    return o->link.next == &objects ? NULL : container_of(o->link.next, struct object, link);
+    return made(o->link.next);
 }
 
 void object_use(struct object *o)

@@ -143,14 +143,14 @@ void command_line_free(struct command_line *c)
     c->items = NULL;
 }
 
-static int add_object(const char *text, struct err *err)
+static int co_fn add_object(const char *text, struct err *err)
 {
     struct object_options o;
     int result;
 
     if (row_parse_text(&row_object_options, text, "qom-type", &o, err) < 0)
         return err->code;
-    result = object_add(&o, err);
+    result = qmp_object_add(&o, err);
     row_release(&row_object_options, &o);
     return result;
 }

@@ -19,6 +19,8 @@
 #include "base/log.h"
 #include "block/blockdev.h"
 #include "block/iothread.h"
+#include "crypto/authz.h"
+#include "crypto/secret.h"
 #include "daemon/background.h"
 #include "daemon/chardev.h"
 #include "daemon/commandline.h"
@@ -32,7 +34,10 @@
 enum { LAST_REPLIES_NS = 2000000000 }; /* running commands get this long when the daemon stops */
 
 static const struct export_driver *const export_kinds[] = { &export_nbd, NULL };
-static const struct object_type *const object_types[] = { &object_iothread, NULL };
+static const struct object_type *const object_types[] = {
+    &object_authz_list, &object_authz_listfile, &object_authz_simple,
+    &object_iothread,   &object_secret,         NULL,
+};
 static const struct event_type *const events[] = {
     &event_block_io_error,
     &event_block_write_threshold,

@@ -38,11 +38,32 @@ static int flatten_props(struct json_object **args, struct err *err)
     return 0;
 }
 
+struct creation {
+    struct object *object;
+    struct err *err;
+};
+
+static int create(void *arg)
+{
+    struct creation *c = arg;
+
+    return object_create(c->object, c->err);
+}
+
+int co_fn qmp_object_add(const struct object_options *options, struct err *err)
+{
+    struct creation c = { .err = err };
+
+    if (object_begin(options, &c.object, err) < 0)
+        return err->code;
+    return object_end(c.object, ring_block(create, &c));
+}
+
 static int co_fn add(struct monitor *m, void *args, void *result, struct err *err)
 {
     (void)m;
     (void)result;
-    return object_add(args, err);
+    return qmp_object_add(args, err);
 }
 
 struct id_args {

@@ -12,6 +12,7 @@ extern const struct qmp_command *const qmp_families[]; /* NULL-ended */
 
 extern const struct qmp_command qmp_monitor_commands[];
 extern const struct qmp_command qmp_object_commands[];
+extern const struct qmp_command qmp_qom_commands[];
 extern const struct qmp_command qmp_fd_commands[];
 extern const struct qmp_command qmp_block_commands[];
 extern const struct qmp_command qmp_query_commands[];

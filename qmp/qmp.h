@@ -139,6 +139,15 @@ void qmp_send_shutdown(enum shutdown_reason reason);
 /** qmp_set_quit - what the command `quit` calls, after its reply is under way, outside any coroutine */
 void qmp_set_quit(void (*quit)(void));
 
+/* ---- objects ---- */
+
+struct object_options;
+
+/** qmp_object_add - object_add() whose part that may block runs on a worker thread; control ring
+ * Meanwhile the id is taken, and nobody finds the object.
+ */
+int co_fn qmp_object_add(const struct object_options *options, struct err *err);
+
 /* ---- descriptions ---- */
 
 /** qmp_schema - the SchemaInfo of all commands and events, as query-qmp-schema returns them */
