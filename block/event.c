@@ -5,6 +5,7 @@
  */
 #include "block/event.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -20,8 +21,10 @@ struct message {
     struct timespec when;
 };
 
-static void (*sink)(const struct event_type *type, struct json_object *data, uint64_t seconds,
-                    uint64_t microseconds);
+typedef void sink_fn(const struct event_type *type, struct json_object *data, uint64_t seconds,
+                     uint64_t microseconds);
+
+static _Atomic(sink_fn *) sink; /* set on the control ring, looked at on any */
 static const struct event_type *types[EVENTS_MAX];
 static unsigned type_count;
 
@@ -81,13 +84,18 @@ const struct event_type event_block_io_error = {
 static void deliver(struct work *work)
 {
     struct message *m = container_of(work, struct message, work);
-    sink(m->type, m->data, m->when.tv_sec, m->when.tv_nsec / 1000);
+    sink_fn *to = atomic_load_explicit(&sink, memory_order_relaxed);
+
+    if (to)
+        to(m->type, m->data, m->when.tv_sec, m->when.tv_nsec / 1000);
+    else /* nobody listens any more: the daemon stops */
+        row_release(&row_any, &m->data);
     free(m);
 }
 
 void event_send(const struct event_type *type, const void *data)
 {
-    if (!sink)
+    if (!atomic_load_explicit(&sink, memory_order_relaxed))
         return;
     struct message *m = malloc(sizeof *m);
     struct json_object *json = m && type->data ? row_print(type->data, data) : NULL;
@@ -104,7 +112,7 @@ void event_send(const struct event_type *type, const void *data)
 void event_set_sink(void (*to)(const struct event_type *type, struct json_object *data,
                                uint64_t seconds, uint64_t microseconds))
 {
-    sink = to;
+    atomic_store_explicit(&sink, to, memory_order_relaxed);
 }
 
 void event_register(const struct event_type *const *list)

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "block/event.h"
 #include "tests/unit/graph-fixture.h"
+#include "uring/await.h"
 
 static unsigned events;
 static char last[256];
@@ -65,6 +66,18 @@ CO_TEST(an_event_may_have_no_data)
     ck_assert_str_eq(last, "PLAIN -");
 }
 
+CO_TEST(what_is_under_way_when_the_sink_goes_is_dropped)
+{
+    struct write_threshold_event data = { .node_name = (char *)"n" };
+
+    event_set_sink(sink);
+    event_send(&event_block_write_threshold, &data);
+    event_set_sink(NULL);
+    co_pause();
+    co_sleep(1000);
+    ck_assert_uint_eq(events, 0);
+}
+
 CO_TEST(types_are_listed_once)
 {
     static const struct event_type *const list[] = { &event_block_io_error,
@@ -80,6 +93,7 @@ CO_TEST(types_are_listed_once)
 int main(void)
 {
     const TTest *const tests[] = { events_of_any_ring_reach_the_sink, an_event_may_have_no_data,
+                                   what_is_under_way_when_the_sink_goes_is_dropped,
                                    types_are_listed_once, NULL };
     return run_tests("event", tests);
 }
