@@ -296,16 +296,12 @@ static int parse_json_text(const struct row_type *type, const char *text, void *
     return r;
 }
 
-int row_parse_text(const struct row_type *type, const char *text, const char *implied, void *out,
-                   struct err *err)
+int row_text_tree(const char *text, const char *implied, struct json_object **out, struct err *err)
 {
-    autoput *root = NULL, *list = NULL;
+    autoput *root = json_object_new_object(), *list = NULL;
     struct spot top = { 0 };
 
-    if (*text == '{')
-        return parse_json_text(type, text, out, err);
-    memset(out, 0, type->size);
-    root = json_object_new_object();
+    *out = NULL;
     if (!root)
         return no_memory(err);
     while (*text) {
@@ -316,5 +312,19 @@ int row_parse_text(const struct row_type *type, const char *text, const char *im
         implied = NULL;
     }
     int r = listify(root, &top, &list, err);
+    if (r == 0)
+        *out = json_object_get(root);
+    return r;
+}
+
+int row_parse_text(const struct row_type *type, const char *text, const char *implied, void *out,
+                   struct err *err)
+{
+    autoput *root = NULL;
+
+    if (*text == '{')
+        return parse_json_text(type, text, out, err);
+    memset(out, 0, type->size);
+    int r = row_text_tree(text, implied, &root, err);
     return r < 0 ? r : row_parse_tree(type, root, true, out, err);
 }

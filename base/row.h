@@ -187,6 +187,12 @@ int row_parse(const struct row_type *type, struct json_object *in, void *out, st
 int row_parse_text(const struct row_type *type, const char *text, const char *implied, void *out,
                    struct err *err);
 
+/** row_text_tree - dotted key=value text as JSON whose leaves are all strings; no rows are asked
+ * @out: an object, the caller's reference; NULL on failure
+ * Return: 0; -EINVAL; -ENOMEM.
+ */
+int row_text_tree(const char *text, const char *implied, struct json_object **out, struct err *err);
+
 /** row_print - the JSON of a C value; members that are absent are left out
  * Return: a new reference, or NULL when out of memory.
  */

@@ -19,32 +19,16 @@
 #include "base/log.h"
 #include "block/blockdev.h"
 #include "block/iothread.h"
-#include "crypto/authz.h"
-#include "crypto/secret.h"
 #include "daemon/background.h"
 #include "daemon/chardev.h"
 #include "daemon/commandline.h"
 #include "daemon/notify.h"
-#include "drivers/table.h"
 #include "exports/nbd.h"
 #include "qmp/qmp.h"
 #include "uring/await.h"
 #include "uring/ring.h"
 
 enum { LAST_REPLIES_NS = 2000000000 }; /* running commands get this long when the daemon stops */
-
-static const struct export_driver *const export_kinds[] = { &export_nbd, NULL };
-static const struct object_type *const object_types[] = {
-    &object_authz_list, &object_authz_listfile, &object_authz_simple,
-    &object_iothread,   &object_secret,         NULL,
-};
-static const struct event_type *const events[] = {
-    &event_block_io_error,
-    &event_block_write_threshold,
-    &event_block_export_deleted,
-    &event_shutdown,
-    NULL,
-};
 
 struct daemon {
     struct command_line line;
@@ -183,10 +167,7 @@ int main(int argc, char **argv)
     autoerr err = { 0 };
 
     log_init("ringblkd");
-    drivers_register(drivers_all);
-    exports_register(export_kinds);
-    objects_register(object_types);
-    event_register(events);
+    qmp_register_types();
     if (qmp_register_all(&err) < 0 || command_line_parse(argc, argv, &d->line, &err) < 0) {
         log_error("%s", err.msg);
         return EXIT_FAILURE;

@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/runtime.h"
 #include "block/blockdev.h"
 #include "daemon/commandline.h"
 #include "daemon/notify.h"
@@ -21,74 +22,6 @@
 #include "uring/ring.h"
 
 enum { ADDRESSES_MAX = 8 };
-
-struct plain_address {
-    struct socket_address address;
-    struct unix_address path;
-    struct inet_address inet;
-    char *text; /* owned; what the parts point into */
-};
-
-static void address_done(struct plain_address *a)
-{
-    free(a->text);
-}
-
-/* Where sockets of this user go when nothing else is said; made when it is missing. */
-static char *runtime_folder(struct err *err)
-{
-    const char *base = getenv("XDG_RUNTIME_DIR");
-    char *folder = NULL;
-    int n;
-
-    if (geteuid() == 0) {
-        n = asprintf(&folder, "/run/ringblk");
-    } else if (base && *base) {
-        n = asprintf(&folder, "%s/ringblk", base);
-    } else {
-        err_set(err, -ENOENT, "XDG_RUNTIME_DIR is not set: say where with --qmp and --nbd");
-        return NULL;
-    }
-    if (n < 0 || (mkdir(folder, 0700) < 0 && errno != EEXIST)) {
-        err_set_errno(err, n < 0 ? -ENOMEM : -errno, "cannot make the folder '%s'",
-                      n < 0 ? "" : folder);
-        if (n >= 0)
-            free(folder);
-        return NULL;
-    }
-    return folder;
-}
-
-/* @said: "HOST:PORT", or a path; NULL: $@variable, or @file in the runtime folder. */
-static int parse_address(const char *said, const char *variable, const char *file,
-                         struct plain_address *a, struct err *err)
-{
-    const char *from = said ? said : variable ? getenv(variable) : NULL;
-    char *colon;
-
-    *a = (struct plain_address){ 0 };
-    if (from && *from) {
-        a->text = strdup(from);
-    } else {
-        autofree char *folder = runtime_folder(err);
-        if (!folder)
-            return err->code;
-        if (asprintf(&a->text, "%s/%s", folder, file) < 0)
-            a->text = NULL;
-    }
-    if (!a->text)
-        return err_set(err, -ENOMEM, "out of memory");
-    colon = strrchr(a->text, ':');
-    if (!strchr(a->text, '/') && colon) {
-        *colon = '\0';
-        a->inet = (struct inet_address){ .host = a->text, .port = colon + 1 };
-        a->address = (struct socket_address){ ADDRESS_INET, &a->inet };
-    } else {
-        a->path = (struct unix_address){ .path = a->text };
-        a->address = (struct socket_address){ ADDRESS_UNIX, &a->path };
-    }
-    return 0;
-}
 
 struct listen_call {
     struct socket_address *address;
@@ -105,13 +38,13 @@ static int listen_on_worker(void *arg)
 
 static int co_fn open_qmp(const struct command_line *c, struct err *err)
 {
-    AUTO(address_done) struct plain_address a;
+    AUTO(runtime_address_done) struct runtime_address a;
     struct listen_call call = { &a.address, { 0 }, ADDRESSES_MAX, err };
     struct monitor_options options = { 0 };
     struct monitor_source *source;
     autofree char *text = NULL;
 
-    if (parse_address(c->qmp, "RINGBLK_SOCKET", "qmp.sock", &a, err) < 0 ||
+    if (runtime_address(c->qmp, RUNTIME_QMP_VARIABLE, RUNTIME_QMP_FILE, true, &a, err) < 0 ||
         ring_block(listen_on_worker, &call) < 0 ||
         monitor_listen(call.fds, call.count, &options, &a.address, &source, err) < 0)
         return err_prefix(err, "--qmp");
@@ -139,13 +72,13 @@ static int co_fn open_activated(const struct command_line *c, struct nbd_server_
 
 static int co_fn open_nbd(const struct command_line *c, struct err *err)
 {
-    AUTO(address_done) struct plain_address a = { 0 };
+    AUTO(runtime_address_done) struct runtime_address a = { 0 };
     struct nbd_server_options o = { .max_connections = 100, .handshake_max_seconds = 10 };
 
     if (c->listen_fds)
         return open_activated(c, &o, err);
-    if (parse_address(c->nbd, NULL, "nbd.sock", &a, err) < 0)
-        return err->code;
+    if (runtime_address(c->nbd, NULL, "nbd.sock", true, &a, err) < 0)
+        return err_prefix(err, "--nbd");
     o.addr = a.address;
     return nbd_server_start(&o, NULL, NULL, err) < 0 ? err_prefix(err, "--nbd") : 0;
 }

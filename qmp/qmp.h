@@ -41,6 +41,10 @@ struct qmp_command {
 
 /** qmp_register - make a table of commands known, ended by one without a name; it stays where it is */
 int qmp_register(const struct qmp_command *table, struct err *err);
+/** qmp_register_types - make drivers, exports, objects and events known, which completes their rows;
+ * once, before any option is parsed.  Needs no ring, so that tools may use the rows too.
+ */
+void qmp_register_types(void);
 /** qmp_register_all - every command of qmp/, and the sink of events; once, before any monitor */
 int qmp_register_all(struct err *err);
 void qmp_unregister_all(void);

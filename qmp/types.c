@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* The lists of what there is to name in commands: with these, and the commands, all rows are complete. */
+#include "block/driver.h"
+#include "block/event.h"
+#include "block/iothread.h"
+#include "crypto/authz.h"
+#include "crypto/object.h"
+#include "crypto/secret.h"
+#include "drivers/table.h"
+#include "exports/export.h"
+#include "exports/nbd.h"
+#include "qmp/qmp.h"
+
+static const struct export_driver *const export_kinds[] = { &export_nbd, NULL };
+static const struct object_type *const object_types[] = {
+    &object_authz_list, &object_authz_listfile, &object_authz_simple,
+    &object_iothread,   &object_secret,         NULL,
+};
+static const struct event_type *const events[] = {
+    &event_block_io_error,
+    &event_block_write_threshold,
+    &event_block_export_deleted,
+    &event_shutdown,
+    NULL,
+};
+
+void qmp_register_types(void)
+{
+    drivers_register(drivers_all);
+    exports_register(export_kinds);
+    objects_register(object_types);
+    event_register(events);
+}
