@@ -241,11 +241,11 @@ static void received(struct op *op, int32_t result, uint32_t flags)
     if (result <= 0) {
         if (result != -EAGAIN && result != -EINTR)
             c->receive_ended = true;
-    } else if (c->filling) {
+    } else if (c->filling && !c->dead) {
         c->filled += (size_t)result;
         if (c->filled == c->filling->length)
             nbd_request_start(take_ptr(&c->filling));
-    } else {
+    } else if (!c->dead) {
         c->in_end += (size_t)result;
     }
     nbd_pump(c);
@@ -272,12 +272,12 @@ static void receive(struct nbd_connection *c)
 /* Nothing will come and nothing will leave any more: hand the connection back when all is quiet. */
 static void end_if_quiet(struct nbd_connection *c)
 {
-    if (op_in_flight(&c->receive))
+    if (op_in_flight(&c->receive)) /* it may still write into what it was given */
         op_cancel(&c->receive);
+    else if (c->filling)
+        nbd_request_put(take_ptr(&c->filling));
     if (c->dead && op_in_flight(&c->send))
         op_cancel(&c->send);
-    if (c->filling)
-        nbd_request_put(take_ptr(&c->filling));
     if (c->in_flight || op_in_flight(&c->receive) || op_in_flight(&c->send) || c->again_queued ||
         c->turn_end_queued || (!c->dead && !list_empty(&c->out)))
         return;
