@@ -83,6 +83,21 @@ void drain_gather(struct drain *d, struct node *n)
     }
 }
 
+/* Whoever can reach a node can reach what is below it: so ask for the lowest. */
+void drain_gather_below(struct drain *d, struct node *n)
+{
+    struct descent below;
+    struct list lowest = LIST_INIT(lowest), *item;
+    struct node *at;
+    descent_begin(&below, n);
+    while ((at = descent_next(&below))) {
+        if (list_empty(&at->children))
+            list_push_back(&lowest, &at->walk.todo);
+    }
+    while ((item = list_pop_front(&lowest)))
+        drain_gather(d, container_of(item, struct node, walk.todo));
+}
+
 void drain_gather_root(struct drain *d, struct root *r)
 {
     if (r->kind == ROOT_BACKGROUND && r->background_of)

@@ -44,6 +44,9 @@ void drain_init(struct drain *d);
 /** drain_gather - find the roots that can reach @n and are not shut yet; never yields, never fails */
 void drain_gather(struct drain *d, struct node *n);
 
+/** drain_gather_below - the roots that can reach @n or anything below it */
+void drain_gather_below(struct drain *d, struct node *n);
+
 /** drain_gather_root - that one root */
 void drain_gather_root(struct drain *d, struct root *r);
 

@@ -65,6 +65,12 @@ int co_fn edit_drain(struct edit *e, struct node *n, struct err *err)
     return shut(e, node_label(n), err);
 }
 
+int co_fn edit_drain_below(struct edit *e, struct node *n, struct err *err)
+{
+    drain_gather_below(&e->drain, n);
+    return shut(e, node_label(n), err);
+}
+
 int co_fn edit_drain_root(struct edit *e, struct root *r, struct err *err)
 {
     drain_gather_root(&e->drain, r);

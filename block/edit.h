@@ -31,6 +31,9 @@ struct edit *co_fn edit_begin(const char *what);
 /** edit_drain - quiet everything that can reach @n; may be called for several nodes */
 int co_fn edit_drain(struct edit *e, struct node *n, struct err *err);
 
+/** edit_drain_below - quiet everything that can reach @n or anything below it */
+int co_fn edit_drain_below(struct edit *e, struct node *n, struct err *err);
+
 /** edit_drain_root - quiet one root (an export that goes away) */
 int co_fn edit_drain_root(struct edit *e, struct root *r, struct err *err);
 

@@ -12,7 +12,9 @@
 #include "base/cleanup.h"
 #include "block/node.h"
 
-enum { DEPTH_MAX = 16 };
+/* A node with several children may stand there once for each way that leads to it: beyond TEXT_MAX bytes,
+ * too, only names are written. */
+enum { DEPTH_MAX = 16, TEXT_MAX = 64 << 10 };
 
 static int describe(FILE *out, const struct node *n, unsigned depth);
 
@@ -72,7 +74,7 @@ static int print_child(FILE *out, const struct node *n, const char *name, unsign
     if (!e)
         return 0;
     fprintf(out, ", \"%s\": ", name);
-    if (depth == DEPTH_MAX)
+    if (depth == DEPTH_MAX || ftell(out) > TEXT_MAX)
         return fprintf(out, "\"%s\"", e->child->name);
     return describe(out, e->child, depth + 1);
 }

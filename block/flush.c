@@ -158,33 +158,85 @@ static int co_fn flush_node(struct node *n, struct operation *o)
     return w.leads ? lead(n, s, o) : w.result;
 }
 
+/* This node's own part of a flush of the tree. */
+static int co_fn flush_own(struct operation *o, struct node *n, bool count)
+{
+    if (count) {
+        struct node_ring *here = node_here(n);
+        if (!here)
+            return -ENOMEM;
+        io_counters_add(&here->counters, IO_FLUSH, 0);
+    }
+    bool skip = n->driver->kind == DRIVER_PROTOCOL && n->options.no_flush;
+    return n->driver->flush && !skip ? flush_node(n, o) : 0;
+}
+
+/* Nodes, each once. */
+struct gathered {
+    struct node **v;
+    size_t count, room;
+    uint64_t walk;
+};
+
+static int gather(struct gathered *g, struct node *n)
+{
+    struct node_ring *here = node_here(n);
+    if (!here)
+        return -ENOMEM;
+    if (here->visited == g->walk)
+        return 0;
+    here->visited = g->walk;
+    if (g->count == g->room) {
+        size_t room = g->room ? 2 * g->room : 16;
+        struct node **v = realloc(g->v, room * sizeof *v);
+        if (!v)
+            return -ENOMEM;
+        g->v = v;
+        g->room = room;
+    }
+    g->v[g->count++] = n;
+    return 0;
+}
+
+static int highest_first(const void *a, const void *b)
+{
+    const struct node *x = *(struct node *const *)a, *y = *(struct node *const *)b;
+    return (x->walk.height < y->walk.height) - (x->walk.height > y->walk.height);
+}
+
+/* All below a node that has several children.  A node may be reached in many ways; it is flushed once,
+ * after all that is above it, since they may write to it while they are flushed. */
+static int co_fn flush_below(struct operation *o, struct node *n, bool count)
+{
+    static __thread uint64_t walks;
+    struct gathered g = { .walk = ++walks };
+    struct edge *e;
+    int r = 0;
+    list_for_each (e, &n->children, in_parent)
+        r = r < 0 ? r : gather(&g, e->child);
+    for (size_t i = 0; i < g.count; i++) {
+        list_for_each (e, &g.v[i]->children, in_parent)
+            r = r < 0 ? r : gather(&g, e->child);
+    }
+    if (r == 0)
+        qsort(g.v, g.count, sizeof *g.v, highest_first);
+    for (size_t i = 0; r == 0 && i < g.count; i++)
+        r = flush_own(o, g.v[i], count);
+    free(g.v);
+    return r;
+}
+
+/* Read-only children, too: they may have been written before they became so.  A chain of any length needs
+ * neither memory nor stack. */
 int co_fn flush_tree(struct operation *o, struct node *n, bool count)
 {
     for (;;) {
-        if (count) {
-            struct node_ring *here = node_here(n);
-            if (!here)
-                return -ENOMEM;
-            io_counters_add(&here->counters, IO_FLUSH, 0);
-        }
-        bool skip = n->driver->kind == DRIVER_PROTOCOL && n->options.no_flush;
-        if (n->driver->flush && !skip) {
-            int r = flush_node(n, o);
-            if (r < 0)
-                return r;
-        }
-        /* Read-only children, too: they may have been written before they became so. */
-        struct node *last = NULL;
-        struct edge *e;
-        list_for_each (e, &n->children, in_parent) {
-            int r = last ? flush_tree(o, last, count) : 0;
-            if (r < 0)
-                return r;
-            last = e->child;
-        }
-        if (!last)
-            return 0;
-        n = last; /* the last child in this loop: a chain of any length needs one frame */
+        int r = flush_own(o, n, count);
+        if (r < 0 || list_empty(&n->children))
+            return r;
+        if (n->children.next != n->children.prev)
+            return flush_below(o, n, count);
+        n = container_of(n->children.next, struct edge, in_parent)->child;
     }
 }
 

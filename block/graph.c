@@ -79,6 +79,40 @@ static bool leads_to(struct node *above, const struct node *below)
     return below->walk.visited == walk;
 }
 
+/* Into the list, highest first: a parent is always higher than its child. */
+static void take_up(struct descent *d, struct node *n)
+{
+    struct list *at = d->todo.prev;
+    if (n->walk.visited == d->number)
+        return;
+    n->walk.visited = d->number;
+    while (at != &d->todo && container_of(at, struct node, walk.todo)->walk.height < n->walk.height)
+        at = at->prev;
+    list_insert_before(at->next, &n->walk.todo);
+}
+
+void descent_begin(struct descent *d, struct node *top)
+{
+    list_init(&d->todo);
+    d->number = graph_new_walk();
+    d->not_backing = false;
+    take_up(d, top);
+}
+
+struct node *descent_next(struct descent *d)
+{
+    struct list *item = list_pop_front(&d->todo);
+    struct edge *e;
+    if (!item)
+        return NULL;
+    struct node *n = container_of(item, struct node, walk.todo);
+    list_for_each (e, &n->children, in_parent) {
+        if (!d->not_backing || e->role != ROLE_BACKING)
+            take_up(d, e->child);
+    }
+    return n;
+}
+
 bool node_under_root(const struct node *n, const struct root *root)
 {
     struct edge *e;

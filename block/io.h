@@ -102,9 +102,9 @@ int co_fn track_require(struct node *n, struct err *err);
 void co_fn track_release(struct node *n);
 
 /** track_needed - would a client of @n that writes blocks of @block bytes (a power of two) need it?
- * Also where @n passes on in other blocks than it takes: raw with an odd offset.
+ * Also where @n passes on in other blocks than it takes: raw with an odd offset.  Control ring.
  */
-bool track_needed(const struct node *n, uint32_t block);
+bool track_needed(struct node *n, uint32_t block);
 
 /* ---- write threshold, raw guard ---- */
 

@@ -37,6 +37,7 @@ struct edge {
 struct node_ring {
     _Alignas(64) unsigned in_flight;
     struct io_counters counters;
+    uint64_t visited;          /* number of a walk on this ring that does not yield (flush.c) */
     uint64_t write_generation; /* writes that completed on this ring; read by flush on any ring */
     void *channel;             /* NULL until node_channel() made it */
     bool channel_opening;

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "block/flush.h"
+#include "block/graph.h"
 #include "block/io.h"
 #include "block/observe.h"
 #include "block/submit.h"
@@ -91,23 +92,16 @@ void shortcut_done(const struct shortcut *s, bool write, uint64_t len, int resul
 }
 
 /* Below a node that requires it all is tracked, also what an edit has just put there. */
-static void refresh_below(struct node *n, bool tracked)
+static void refresh_below(struct node *top)
 {
-    struct edge *e;
-
-    for (struct node *last; n;
-         n = last) { /* the last child in this loop: a long chain needs one frame */
-        tracked = tracked || n->track_required;
-        if (tracked && !n->tracking)
+    struct descent d;
+    struct node *n;
+    descent_begin(&d, top);
+    while ((n = descent_next(&d))) {
+        if (!n->tracking && track_required(n))
             n->tracking =
                 tracked_requests_new(); /* without: partial writes fail, nothing is lost */
         watch_refresh(n);
-        last = NULL;
-        list_for_each (e, &n->children, in_parent) {
-            if (last)
-                refresh_below(last, tracked);
-            last = e->child;
-        }
     }
 }
 
@@ -115,7 +109,7 @@ void shortcut_recompute(struct root *r)
 {
     struct edge *e;
     list_for_each (e, &r->edges, in_parent)
-        refresh_below(e->child, false);
+        refresh_below(e->child);
     struct node *n = root_node(r);
     r->shortcut_read = n && may_pass(n, false);
     r->shortcut_write =

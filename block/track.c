@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "block/edit.h"
+#include "block/graph.h"
 #include "block/io.h"
 #include "block/observe.h"
 #include "block/submit.h"
@@ -166,58 +167,46 @@ void track_end(struct tracked *t)
 
 int track_cover(struct node *n)
 {
-    if (!n->tracking) {
-        n->tracking = tracked_requests_new();
-        if (!n->tracking)
-            return -ENOMEM;
-        watch_refresh(n);
-    }
-    struct edge *e;
+    struct descent d;
+    struct node *at;
     int r = 0;
-    list_for_each (e, &n->children, in_parent) {
-        if (r == 0)
-            r = track_cover(e->child);
+    descent_begin(&d, n);
+    while ((at = descent_next(&d))) {
+        if (at->tracking)
+            continue;
+        at->tracking = tracked_requests_new();
+        if (!at->tracking)
+            r = -ENOMEM;
+        watch_refresh(at);
     }
     return r;
 }
 
-/* Does @n or anything above it require that it be tracked? */
-static bool is_required(const struct node *n)
+bool track_required(const struct node *n)
 {
+    const struct edge *e;
     if (n->track_required)
         return true;
-    const struct edge *e;
     list_for_each (e, &n->parents, in_child) {
-        if (e->parent_node && is_required(e->parent_node))
+        if (e->parent_node && e->parent_node->tracking)
             return true;
     }
     return false;
 }
 
+/* Top down: whether a node's parents are tracked is settled before it is asked. */
 static void uncover(struct node *n)
 {
-    if (is_required(n))
-        return;
-    tracked_requests_free(n->tracking);
-    n->tracking = NULL;
-    watch_refresh(n);
-    struct edge *e;
-    list_for_each (e, &n->children, in_parent)
-        uncover(e->child);
-}
-
-/* Whoever can reach a node can reach what is below it: so quiet the lowest. */
-static int co_fn drain_below(struct edit *edit, struct node *n, struct err *err)
-{
-    if (list_empty(&n->children))
-        return edit_drain(edit, n, err);
-    struct edge *e;
-    int r = 0;
-    list_for_each (e, &n->children, in_parent) {
-        if (r == 0)
-            r = drain_below(edit, e->child, err);
+    struct descent d;
+    struct node *at;
+    descent_begin(&d, n);
+    while ((at = descent_next(&d))) {
+        if (!at->tracking || track_required(at))
+            continue;
+        tracked_requests_free(at->tracking);
+        at->tracking = NULL;
+        watch_refresh(at);
     }
-    return r;
 }
 
 static void drop_requirement(struct node *n)
@@ -233,7 +222,7 @@ static void co_fn undo_require(void *arg)
 
 int co_fn track_require_in(struct edit *edit, struct node *n, struct err *err)
 {
-    int r = drain_below(edit, n, err);
+    int r = edit_drain_below(edit, n, err);
     if (r < 0)
         return r;
     const struct edit_step step = { .abort = undo_require, .arg = n };
@@ -249,16 +238,20 @@ int co_fn track_require_in(struct edit *edit, struct node *n, struct err *err)
     return r;
 }
 
-bool track_needed(const struct node *n, uint32_t block)
+bool track_needed(struct node *n, uint32_t block)
 {
-    uint32_t a = node_alignment(n);
-    if (a > block)
-        return true;
+    struct descent d;
+    struct node *at;
     const struct edge *e;
-    list_for_each (e, &n->children, in_parent)
-        if (e->role != ROLE_BACKING && track_needed(e->child, a))
-            return true;
-    return false;
+    bool needed = node_alignment(n) > block;
+    descent_begin(&d, n);
+    d.not_backing = true;
+    while ((at = descent_next(&d))) {
+        list_for_each (e, &at->children, in_parent)
+            needed = needed ||
+                     (e->role != ROLE_BACKING && node_alignment(e->child) > node_alignment(at));
+    }
+    return needed;
 }
 
 int co_fn track_require(struct node *n, struct err *err)
@@ -276,7 +269,7 @@ void co_fn track_release(struct node *n)
 {
     autoerr err = { 0 };
     struct edit *edit = edit_begin("stop tracking requests");
-    if (drain_below(edit, n, &err) < 0) {
+    if (edit_drain_below(edit, n, &err) < 0) {
         /* Requests in flight hold on to the tables: they stay, which only costs time. */
         n->track_required--;
         edit_abort(edit);

@@ -49,6 +49,9 @@ void track_end(struct tracked *t);
  */
 int co_fn track_require_in(struct edit *e, struct node *n, struct err *err);
 
+/** track_required - is there anybody above who needs it?  Control ring. */
+bool track_required(const struct node *n);
+
 /** track_cover - see to it that @n and all below are tracked; -ENOMEM leaves some that are not
  * In an edit, with everything drained that can reach them.
  */
