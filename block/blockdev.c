@@ -21,7 +21,12 @@ static int co_fn give_to_monitor(struct node *n, struct err *err)
 {
     struct edit *e = edit_begin("blockdev-add");
     const struct edit_step step = { .commit = own, .arg = n };
+    const struct edit_change change = {
+        .kind = EDIT_NODE_ADDED, .name = n->name, .type = &row_blockdev_options, .options = n->said
+    };
     int result = edit_step(e, &step, err);
+    if (result == 0)
+        result = edit_note(e, &change, err);
     if (result < 0)
         edit_abort(e);
     else
@@ -94,8 +99,9 @@ int co_fn blockdev_del(const char *name, struct err *err)
         edit_abort(e);
         return err->code;
     }
+    const struct edit_change change = { .kind = EDIT_NODE_REMOVED, .name = n->name };
     const struct edit_step step = { .abort = unhide, .clean = drop, .arg = n };
-    if (edit_step(e, &step, err) < 0) {
+    if (edit_note(e, &change, err) < 0 || edit_step(e, &step, err) < 0) {
         edit_abort(e);
         return err->code;
     }

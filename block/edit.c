@@ -17,15 +17,18 @@ struct edit {
     const char *what;
     struct edit_step *steps;
     unsigned step_count, step_room;
+    struct edit_change *changes;
+    unsigned change_count, change_room;
+    bool journalled;
     struct drain drain;
 };
 
 static struct edit running;
 static struct turn edit_turn = TURN_INIT(edit_turn);
-static int co_fn (*journal)(const char *what, struct err *err);
+static int co_fn (*journal)(const struct edit_record *record, struct err *err);
 static uint64_t drain_deadline = 30000000000;
 
-void edit_set_journal(int co_fn (*hook)(const char *what, struct err *err))
+void edit_set_journal(int co_fn (*hook)(const struct edit_record *record, struct err *err))
 {
     journal = hook;
 }
@@ -77,18 +80,38 @@ int co_fn edit_drain_root(struct edit *e, struct root *r, struct err *err)
     return shut(e, r->name, err);
 }
 
+/* Room for one more in an array of @size bytes an element. */
+static int make_room(void **array, unsigned count, unsigned *room, size_t size, struct err *err)
+{
+    if (count < *room)
+        return 0;
+    unsigned more = *room ? 2 * *room : 8;
+    void *bigger = realloc(*array, more * size);
+    if (!bigger)
+        return err_set(err, -ENOMEM, "out of memory");
+    *array = bigger;
+    *room = more;
+    return 0;
+}
+
 int edit_step(struct edit *e, const struct edit_step *step, struct err *err)
 {
-    if (e->step_count == e->step_room) {
-        unsigned room = e->step_room ? 2 * e->step_room : 8;
-        struct edit_step *steps = realloc(e->steps, room * sizeof *steps);
-        if (!steps)
-            return err_set(err, -ENOMEM, "out of memory");
-        e->steps = steps;
-        e->step_room = room;
-    }
-    e->steps[e->step_count++] = *step;
-    return 0;
+    void *steps = e->steps;
+    int result = make_room(&steps, e->step_count, &e->step_room, sizeof *step, err);
+    e->steps = steps;
+    if (result == 0)
+        e->steps[e->step_count++] = *step;
+    return result;
+}
+
+int edit_note(struct edit *e, const struct edit_change *change, struct err *err)
+{
+    void *changes = e->changes;
+    int result = make_room(&changes, e->change_count, &e->change_room, sizeof *change, err);
+    e->changes = changes;
+    if (result == 0)
+        e->changes[e->change_count++] = *change;
+    return result;
 }
 
 /* Opens the gates and lets the next edit begin; what closes things comes after both. */
@@ -102,6 +125,9 @@ static void co_fn finish(struct edit *e)
     struct edit_step *steps = take_ptr(&e->steps);
     unsigned count = e->step_count;
     e->step_count = e->step_room = 0;
+    free(take_ptr(&e->changes));
+    e->change_count = e->change_room = 0;
+    e->journalled = false;
     turn_leave(&edit_turn);
     for (unsigned i = 0; i < count; i++)
         if (steps[i].clean)
@@ -109,9 +135,18 @@ static void co_fn finish(struct edit *e)
     free(steps);
 }
 
+int co_fn edit_journal(struct edit *e, struct err *err)
+{
+    const struct edit_record record = { e->what, e->changes, e->change_count };
+    if (!journal || !e->change_count || e->journalled)
+        return 0;
+    e->journalled = true;
+    return journal(&record, err);
+}
+
 int co_fn edit_commit(struct edit *e, struct err *err)
 {
-    if (journal && journal(e->what, err) < 0) {
+    if (edit_journal(e, err) < 0) {
         edit_abort(e);
         return err->code;
     }

@@ -85,8 +85,13 @@ static int co_fn resize_as_root(struct node *n, uint64_t size, struct err *err)
 
 int co_fn io_resize(struct node *n, uint64_t size, struct err *err)
 {
-    struct edit *edit = edit_begin("resize");
-    int r = edit_drain(edit, n, err);
+    struct edit *edit = edit_begin("block_resize");
+    const struct edit_change change = { .kind = EDIT_NODE_RESIZED, .name = n->name, .size = size };
+    int r = edit_note(edit, &change, err);
+    if (r == 0)
+        r = edit_drain(edit, n, err);
+    if (r == 0)
+        r = edit_journal(edit, err); /* bytes that were cut off do not come back */
     if (r == 0)
         r = resize_as_root(n, size, err);
     if (r == 0)

@@ -203,15 +203,42 @@ int object_change(struct object *o, const void *props, struct err *err)
     return 0;
 }
 
-int object_del(const char *id, struct err *err)
+static void set_making(struct object *o, bool making)
 {
-    struct object *o = find(id);
+    objects_lock();
+    o->making = making;
+    objects_unlock();
+}
+
+int object_hide(const char *id, struct object **out, struct err *err)
+{
+    struct object *o = *out = find(id);
 
     if (!o || o->making)
         return err_set(err, -ENOENT, "object '%s' not found", id);
     if (o->uses)
         return err_set(err, -EBUSY, "object '%s' is in use, can not be deleted", id);
+    set_making(o, true);
+    return 0;
+}
+
+void object_show(struct object *o)
+{
+    set_making(o, false);
+}
+
+void object_remove(struct object *o)
+{
     destroy(o);
+}
+
+int object_del(const char *id, struct err *err)
+{
+    struct object *o;
+
+    if (object_hide(id, &o, err) < 0)
+        return err->code;
+    object_remove(o);
     return 0;
 }
 

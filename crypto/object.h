@@ -69,6 +69,12 @@ int object_end(struct object *o, int result);
 
 /** object_del - "object 'x' not found", "object 'x' is in use, can not be deleted" */
 int object_del(const char *id, struct err *err);
+/** object_hide - take an object that nothing uses out of sight: the first half of object_del()
+ * object_remove - the second half; object_show - it stays after all
+ */
+int object_hide(const char *id, struct object **out, struct err *err);
+void object_remove(struct object *o);
+void object_show(struct object *o);
 void objects_del_all(void);
 
 /** object_change - let @props (row_copy()d) take the place of the object's own, if its type allows it */

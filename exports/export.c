@@ -265,9 +265,14 @@ int co_fn export_add(const struct block_export_options *o, struct export **out, 
         return err->code;
     }
     list_push_back(&exports, &x->link);
+    const struct edit_change change = { .kind = EDIT_EXPORT_ADDED,
+                                        .name = x->id,
+                                        .type = &row_block_export_options,
+                                        .options = x->said };
     if (hash_put(&by_id, x->id, x) < 0)
         err_set(err, -ENOMEM, "export '%s': out of memory", x->id);
-    else if (make_root(x, n, err) == 0 && x->driver->start(x, x->said->driver_options, err) == 0) {
+    else if (edit_note(edit, &change, err) == 0 && make_root(x, n, err) == 0 &&
+             x->driver->start(x, x->said->driver_options, err) == 0) {
         x->ready = true;
         if (edit_commit(edit, err) == 0) {
             if (out)
@@ -296,15 +301,14 @@ static void co_fn export_end(void *arg)
 
     co_deadline_exempt(true);
     x->driver->stop(x);
-    edit = edit_begin("block-export-del");
+    edit = edit_begin("the end of an export");
     while (edit_drain_root(edit, x->root, &err) < 0) {
         log_error("export '%s' waits to be removed: %s", x->id, err.msg);
         err_clear(&err);
     }
     while (root_edge(x->root))
         edge_detach(root_edge(x->root));
-    if (edit_commit(edit, &err) < 0)
-        log_error("export '%s' is gone, but the saved state still has it: %s", x->id, err.msg);
+    (void)edit_commit(edit, &err); /* its removal was recorded when it was asked for */
     wait_unheld(x);
     event_send(&event_block_export_deleted, &data);
     export_free(x);
@@ -313,9 +317,6 @@ static void co_fn export_end(void *arg)
 
 static int begin_removal(struct export *x, bool hard, struct err *err)
 {
-    if (!hard && x->driver->in_use(x)) {
-        return err_set(err, -EBUSY, "export '%s' still in use", x->id);
-    }
     if (!x->shutting_down && co_start(export_end, x, "export removal") < 0)
         return err_set(err, -ENOMEM, "export '%s': no memory to remove it", x->id);
     x->shutting_down = true;
@@ -323,15 +324,39 @@ static int begin_removal(struct export *x, bool hard, struct err *err)
     return 0;
 }
 
-int co_fn export_del(const char *id, enum export_remove_mode mode, struct err *err)
+static int check_removal(const char *id, bool hard, struct export **out, struct err *err)
 {
-    struct export *x = export_find(id);
+    struct export *x = *out = export_find(id);
 
     if (!x)
         return err_set(err, -ENOENT, "Export '%s' is not found", id);
     if (x->shutting_down)
         return err_set(err, -EBUSY, "Export '%s' is already shutting down", id);
-    return begin_removal(x, mode == EXPORT_REMOVE_HARD, err);
+    if (!hard && x->driver->in_use(x))
+        return err_set(err, -EBUSY, "export '%s' still in use", x->id);
+    return 0;
+}
+
+/* A client that comes while the record is written may stay until it leaves. */
+int co_fn export_del(const char *id, enum export_remove_mode mode, struct err *err)
+{
+    struct edit *edit = edit_begin("block-export-del");
+    struct edit_change change = { .kind = EDIT_EXPORT_REMOVED };
+    struct export *x;
+
+    if (check_removal(id, mode == EXPORT_REMOVE_HARD, &x, err) == 0) {
+        change.name = x->id;
+        edit_note(edit, &change, err);
+    }
+    if (err->code) {
+        edit_abort(edit);
+        return err->code;
+    }
+    export_hold(x);
+    if (edit_commit(edit, err) == 0)
+        begin_removal(x, mode == EXPORT_REMOVE_HARD, err);
+    export_release(x);
+    return err->code;
 }
 
 static bool is_alive(uint64_t serial)

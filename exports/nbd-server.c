@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "block/edit.h"
 #include "exports/nbd-connection.h"
 #include "uring/await.h"
 
@@ -316,11 +317,16 @@ static int server_listen(struct nbd_server *s, int *fds, unsigned count, struct 
     return 0;
 }
 
+static bool is_export_of(const struct export *x, const struct nbd_server *s)
+{
+    return x->driver == &export_nbd && ((struct nbd_export *)x->state)->server == s;
+}
+
 /* An export of this server, or NULL. */
 static struct export *export_of(const struct nbd_server *s)
 {
     for (struct export *x = export_first(); x; x = export_next(x))
-        if (x->driver == &export_nbd && ((struct nbd_export *)x->state)->server == s)
+        if (is_export_of(x, s))
             return x;
     return NULL;
 }
@@ -372,6 +378,24 @@ static int listen_on_worker(void *arg)
                           call->err);
 }
 
+/* Nobody can do anything with a server that has no exports, so it may be there before its record is. */
+static int co_fn record_start(struct nbd_server *s, struct err *err)
+{
+    struct edit *edit = edit_begin("nbd-server-start");
+    const struct edit_change change = { .kind = EDIT_SERVER_ADDED,
+                                        .name = s->id,
+                                        .type = &row_nbd_server_options,
+                                        .options = s->said };
+
+    if (edit_note(edit, &change, err) < 0)
+        edit_abort(edit);
+    else
+        edit_commit(edit, err);
+    if (err->code)
+        server_stop(s);
+    return err->code;
+}
+
 int co_fn nbd_server_start(const struct nbd_server_options *o,
                            int (*resolve_fd)(const char *name, void *arg), void *arg,
                            struct err *err)
@@ -390,7 +414,9 @@ int co_fn nbd_server_start(const struct nbd_server_options *o,
         server_free(s);
         return result;
     }
-    return server_run(s, call.fds, call.count, err);
+    if (server_run(s, call.fds, call.count, err) < 0)
+        return err->code;
+    return record_start(s, err);
 }
 
 int co_fn nbd_server_adopt(const struct nbd_server_options *o, const int *fds, unsigned count,
@@ -407,13 +433,38 @@ int co_fn nbd_server_adopt(const struct nbd_server_options *o, const int *fds, u
     return server_run(s, copy, count, err);
 }
 
+/* A server goes with its exports. */
+static int note_stop(struct edit *edit, const struct nbd_server *s, struct err *err)
+{
+    struct edit_change change = { .kind = EDIT_EXPORT_REMOVED };
+
+    for (struct export *x = export_first(); x && !err->code; x = export_next(x)) {
+        change.name = x->id;
+        if (is_export_of(x, s) && !x->shutting_down)
+            edit_note(edit, &change, err);
+    }
+    change = (struct edit_change){ .kind = EDIT_SERVER_REMOVED, .name = s->id };
+    return err->code ? err->code : edit_note(edit, &change, err);
+}
+
 int co_fn nbd_server_stop(const char *id, struct err *err)
 {
+    struct edit *edit = edit_begin("nbd-server-stop");
     struct nbd_server *s = server_find(id);
 
     if (!s || s->stopping)
-        return err_set(err, -ENOENT, "NBD server not running");
-    server_stop(s);
+        err_set(err, -ENOENT, "NBD server not running");
+    else
+        note_stop(edit, s, err);
+    if (err->code) {
+        edit_abort(edit);
+        return err->code;
+    }
+    if (edit_commit(edit, err) < 0)
+        return err->code;
+    s = server_find(id); /* the whole daemon may have begun to stop meanwhile */
+    if (s && !s->stopping)
+        server_stop(s);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <json-c/json.h>
 #include <string.h>
 
+#include "block/edit.h"
 #include "crypto/object.h"
 #include "qmp/commands.h"
 #include "uring/ring.h"
@@ -50,13 +51,35 @@ static int create(void *arg)
     return object_create(c->object, c->err);
 }
 
+/* What is made, or about to go, is recorded like any other change of the configuration. */
+static int co_fn record(const char *what, const struct edit_change *change, struct err *err)
+{
+    struct edit *edit = edit_begin(what);
+
+    if (edit_note(edit, change, err) < 0) {
+        edit_abort(edit);
+        return err->code;
+    }
+    return edit_commit(edit, err);
+}
+
 int co_fn qmp_object_add(const struct object_options *options, struct err *err)
 {
+    const struct edit_change change = { .kind = EDIT_OBJECT_ADDED,
+                                        .name = options->id,
+                                        .type = &row_object_options,
+                                        .options = options };
     struct creation c = { .err = err };
 
     if (object_begin(options, &c.object, err) < 0)
         return err->code;
-    return object_end(c.object, ring_block(create, &c));
+    if (ring_block(create, &c) < 0)
+        return object_end(c.object, err->code);
+    if (record("object-add", &change, err) < 0) {
+        object_remove(c.object);
+        return err->code;
+    }
+    return object_end(c.object, 0);
 }
 
 static int co_fn add(struct monitor *m, void *args, void *result, struct err *err)
@@ -80,7 +103,18 @@ static int co_fn del(struct monitor *m, void *args, void *result, struct err *er
 {
     (void)m;
     (void)result;
-    return object_del(((struct id_args *)args)->id, err);
+    struct edit_change change = { .kind = EDIT_OBJECT_REMOVED };
+    struct object *o;
+
+    if (object_hide(((struct id_args *)args)->id, &o, err) < 0)
+        return err->code;
+    change.name = o->id;
+    if (record("object-del", &change, err) < 0) {
+        object_show(o);
+        return err->code;
+    }
+    object_remove(o);
+    return 0;
 }
 
 const struct qmp_command qmp_object_commands[] = {

@@ -79,32 +79,90 @@ CO_TEST(steps_are_committed_in_order_and_undone_in_reverse)
     ck_assert_str_eq(story, "undo 2 undo 1 clean 1 clean 2");
 }
 
-static int co_fn refuse(const char *what, struct err *err)
+static int co_fn refuse(const struct edit_record *record, struct err *err)
 {
     tell("journal");
     co_pause();
-    return err_set(err, -ENOSPC, "no room to note '%s'", what);
+    return err_set(err, -ENOSPC, "no room to note '%s'", record->what);
 }
 
-static int co_fn accept_all(const char *what, struct err *err)
+static int co_fn accept_all(const struct edit_record *record, struct err *err)
 {
     (void)err;
-    tell(what);
+    co_pause();
+    tell(record->what);
+    for (unsigned i = 0; i < record->count; i++)
+        tell(record->changes[i].name);
     return 0;
+}
+
+static void co_fn note(struct edit *e, const char *name)
+{
+    autoerr err = { 0 };
+    const struct edit_change change = { .kind = EDIT_NODE_ADDED, .name = name };
+    must(edit_note(e, &change, &err), &err);
+}
+
+static struct edit *co_fn edit_with_changes(void)
+{
+    struct edit *e = edit_with_steps();
+    note(e, "x");
+    note(e, "y");
+    return e;
 }
 
 CO_TEST(the_journal_comes_before_the_commit_and_may_refuse)
 {
     autoerr err = { 0 };
     edit_set_journal(accept_all);
-    must(edit_commit(edit_with_steps(), &err), &err);
-    ck_assert_str_eq(story, "steps commit 1 commit 2 clean 1 clean 2");
+    must(edit_commit(edit_with_changes(), &err), &err);
+    ck_assert_str_eq(story, "steps x y commit 1 commit 2 clean 1 clean 2");
     story[0] = 0;
     edit_set_journal(refuse);
-    ck_assert_int_eq(edit_commit(edit_with_steps(), &err), -ENOSPC);
+    ck_assert_int_eq(edit_commit(edit_with_changes(), &err), -ENOSPC);
     ck_assert_str_eq(err.msg, "no room to note 'steps'");
     ck_assert_str_eq(story, "journal undo 2 undo 1 clean 1 clean 2");
+    err_clear(&err);
+    story[0] = 0;
+    must(edit_commit(edit_with_steps(), &err), &err); /* changes nothing: nothing to refuse */
+    ck_assert_str_eq(story, "commit 1 commit 2 clean 1 clean 2");
+    story[0] = 0;
+    edit_abort(edit_with_changes()); /* and what came to nothing is not recorded by the next */
+    edit_set_journal(accept_all);
+    must(edit_commit(edit_with_changes(), &err), &err);
+    ck_assert_str_eq(story, "undo 2 undo 1 clean 1 clean 2 "
+                            "steps x y commit 1 commit 2 clean 1 clean 2");
     edit_set_journal(NULL);
+}
+
+CO_TEST(a_record_can_be_written_before_what_may_fail)
+{
+    autoerr err = { 0 };
+    struct edit *e = edit_with_changes();
+    edit_set_journal(accept_all);
+    must(edit_journal(e, &err), &err);
+    tell("now");
+    must(edit_commit(e, &err), &err); /* not once more */
+    ck_assert_str_eq(story, "steps x y now commit 1 commit 2 clean 1 clean 2");
+    edit_set_journal(NULL);
+}
+
+CO_TEST(the_journal_is_written_while_the_gates_are_shut)
+{
+    autoerr err = { 0 };
+    struct node *n = add("driver=store,node-name=n");
+    struct root *x = root_on("x", ROOT_EXPORT, n, 0, PERM_ALL);
+    struct operation o;
+    struct edit *e = edit_begin("with gates");
+    must(edit_drain(e, n, &err), &err);
+    note(e, "n");
+    edit_set_journal(refuse); /* it yields */
+    ck_assert(!operation_begin(&o, x));
+    ck_assert_int_eq(edit_commit(e, &err), -ENOSPC);
+    ck_assert(operation_begin(&o, x));
+    operation_end(&o);
+    edit_set_journal(NULL);
+    root_drop(x);
 }
 
 CO_TEST(a_refused_journal_undoes_blockdev_add_and_del)
@@ -407,6 +465,8 @@ int main(void)
         edits_come_one_after_another_in_order,
         steps_are_committed_in_order_and_undone_in_reverse,
         the_journal_comes_before_the_commit_and_may_refuse,
+        a_record_can_be_written_before_what_may_fail,
+        the_journal_is_written_while_the_gates_are_shut,
         a_refused_journal_undoes_blockdev_add_and_del,
         a_drain_quiets_what_can_reach_the_place_and_no_more,
         background_work_is_shut_top_down_after_the_clients,
