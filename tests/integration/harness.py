@@ -99,13 +99,15 @@ def fails(kind, text, call, *arguments, **keywords):
 
 
 class Daemon:
+    program = f"{BUILD}/ringblkd"
+
     def __init__(self, *arguments, name="d", before=None):
         self.qmp_path = f"{TMP}/{name}.qmp"
         self.nbd_path = f"{TMP}/{name}.nbd"
         self.pidfile = f"{TMP}/{name}.pid"
         self.log = open(f"{TMP}/{name}.log", "w+")
         self.process = subprocess.Popen(
-            [f"{BUILD}/ringblkd", *arguments,
+            [self.program, *arguments,
              "--chardev", f"socket,id=qmp,path={self.qmp_path},server=on,wait=off",
              "--monitor", "chardev=qmp", "--pidfile", self.pidfile],
             stderr=self.log, stdout=self.log, preexec_fn=before)
