@@ -119,6 +119,7 @@ def run(daemon):
             except harness.QmpError as error:
                 answers.append(error)
         assert before == len(os.listdir(f"/proc/{process.pid}/fd")), "descriptors leaked"
+        qmp.close()
     finally:
         process.terminate()
         process.wait(20)
@@ -135,6 +136,98 @@ for (step, expected, agrees), our, peer in zip(STEPS, ours, peers):
     else:
         assert our == expected, (step, our)
         assert not agrees or our == peer, (step, our, peer)
+
+TREE = [
+    ("qom-list", {"path": "/"}), ("qom-list", {"path": "/objects"}), ("qom-list", {"path": "objects"}),
+    ("qom-list", {"path": "//objects//given"}), ("qom-list", {"path": "given"}),
+    ("qom-list", {"path": "objects/given"}), ("qom-list", {"path": "/objects/given/x"}),
+    ("qom-list", {"path": "/given"}), ("qom-list", {"path": ""}), ("qom-list", {}),
+    get("given", "type"), get("given", "file"), get("given", "keyid"), get("sometimes", "rules"),
+    get("sometimes", "policy"), get("io", "thread-pool-max"), get("none", "type"),
+    ("qom-get", {"path": "/", "property": "objects"}), ("qom-get", {"path": "/objects", "property": "io"}),
+    ("qom-get", {"path": "/objects", "property": "type"}), ("qom-get", {"path": "/objects", "property": "x"}),
+    put_member("given", "type", "x"), put_member("none", "type", "x"), put_member("io", "nope", 1),
+    put_member("io", "poll-max-ns", 5), get("io", "poll-max-ns"), put_member("io", "poll-max-ns", "x"),
+    put_member("io", "poll-max-ns", None), put_member("io", "poll-max-ns", -1), get("io", "poll-max-ns"),
+    put_member("sometimes", "policy", "allow"), put_member("sometimes", "policy", "maybe"),
+    get("sometimes", "policy"),
+    ("qom-set", {"path": "/objects", "property": "io", "value": "x"}),
+    ("qom-list-properties", {"typename": "secret"}), ("qom-list-properties", {"typename": "authz-list"}),
+    ("qom-list-properties", {"typename": "iothread"}), ("qom-list-properties", {"typename": "authz"}),
+    ("qom-list-properties", {"typename": "container"}), ("qom-list-properties", {"typename": "nope"}),
+    ("qom-list-types", {"implements": "secret"}), ("qom-list-types", {"implements": "container"}),
+    ("qom-list-types", {"implements": "nope"}), ("qom-list-types", {"implements": 1}),
+]
+# What the two have that the other has not: places, types and properties.
+OTHERS = {"chardevs", "loaded", "secret_keyring", "authz-listfile", "authz-list-file"}
+
+
+def plain(answer):
+    """Without order, help and what only one of the two has."""
+    if isinstance(answer, harness.QmpError):
+        return answer.kind
+    if isinstance(answer, list):
+        return sorted((i["name"], i.get("type"), i.get("parent"), i.get("abstract"))
+                      for i in answer if i["name"] not in OTHERS)
+    return answer
+
+
+def tree(daemon):
+    path = os.path.join(TMP, "tree.sock")
+    process = subprocess.Popen([
+        daemon, "--object", "secret,id=given,data=hello", "--object", "iothread,id=io",
+        "--object", '{"qom-type": "authz-list", "id": "sometimes", "policy": "deny"}',
+        "--chardev", f"socket,id=c,path={path},server=on,wait=off", "--monitor", "chardev=c"])
+    try:
+        for _ in range(300):
+            if os.path.exists(path):
+                break
+            time.sleep(0.1)
+        qmp = harness.Qmp(path)
+        answers = []
+        for step in TREE:
+            try:
+                answers.append(qmp.execute(*step))
+            except harness.QmpError as error:
+                answers.append(error)
+        qmp.close()
+    finally:
+        process.terminate()
+        process.wait(20)
+    if os.path.exists(path):
+        os.unlink(path)
+    return answers
+
+
+for step, our, peer in zip(TREE, tree(os.path.join(harness.BUILD, "ringblkd")), tree("qemu-storage-daemon")):
+    assert plain(our) == plain(peer), (step, plain(our), plain(peer))
+
+# Many clients make and remove the same object, whose file is read meanwhile: one at a time succeeds.
+with harness.daemon("--object", "secret,id=given,data=hunter2") as d:
+    types = {t["name"]: t for t in d.qmp()("qom-list-types", implements="authz", abstract=True)}
+    assert set(types) == {"authz", "authz-simple", "authz-list", "authz-listfile"}, types
+    assert types["authz"]["abstract"] and "abstract" not in types["authz-list"], types
+    creatable = {t["name"] for t in d.qmp()("qom-list-types", implements="user-creatable")}
+    assert {"secret", "iothread", "authz-simple"} <= creatable and "container" not in creatable, creatable
+    clients = [d.qmp() for _ in range(8)]
+    for _ in range(20):
+        for q in clients:
+            q.send('{"execute": "object-add", "arguments": {"qom-type": "secret", "id": "same", "file": "%s"}}\n'
+                   % os.path.join(TMP, "text"))
+        replies = [q.reply() for q in clients]
+        assert sum("return" in r for r in replies) == 1, replies
+        assert all("duplicate" in r["error"]["desc"] for r in replies if "error" in r), replies
+        for q in clients:
+            q.send('{"execute": "object-del", "arguments": {"id": "same"}}\n')
+        assert sum("return" in q.reply() for q in clients) == 1
+    q = clients[0]
+    harness.fails("GenericError", "Property 'secret.data' is not writable", q.execute,
+                  *put_member("given", "data", "x"))
+    harness.fails("GenericError", "Property 'secret.file' is not writable", q.execute,
+                  *put_member("given", "file", "x"))
+    for q in clients:
+        q.close()
+    assert "hunter2" not in d.said()
 
 for text, said in [
         ("secret,id=s", "Either 'file' or 'data' must be provided"),
