@@ -364,6 +364,16 @@ static int inet_family(const struct inet_address *a, struct err *err)
     return v4 && v6 ? AF_UNSPEC : v4 ? AF_INET : AF_INET6;
 }
 
+/* Is it a number, but none of a port?  getaddrinfo() would cut it to 16 bits. */
+static bool no_port_number(const char *port)
+{
+    uint64_t n;
+
+    if (port[strspn(port, " \t\n+-0123456789")])
+        return false; /* the name of a service */
+    return port[strspn(port, "0123456789")] || parse_u64(port, &n) < 0 || n > UINT16_MAX;
+}
+
 static int look_up(const struct inet_address *a, bool passive, struct addrinfo **out,
                    struct err *err)
 {
@@ -379,6 +389,8 @@ static int look_up(const struct inet_address *a, bool passive, struct addrinfo *
         return err_set(err, -EINVAL, "host not specified");
     if (!a->port[0])
         return err_set(err, -EINVAL, "port not specified");
+    if (no_port_number(a->port))
+        return err_set(err, -ERANGE, "port '%s' is none: it is 0 to 65535 or a service", a->port);
     int r = getaddrinfo(a->host[0] ? a->host : NULL, a->port, &hints, out);
     if (r)
         return err_set(err, r == EAI_SYSTEM ? -errno : -ENOENT,

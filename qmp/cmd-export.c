@@ -73,25 +73,42 @@ struct nbd_add_args {
 };
 
 static const struct row nbd_add_rows[] = {
-    ROW_REQ(struct nbd_add_args, "device", device, row_str, .help = "The node to export"),
-    ROW_OPT(struct nbd_add_args, "name", name, row_str, .help = "Default: the node's name"),
+    ROW_REQ(struct nbd_add_args, "device", device, row_str,
+            .help = "The node to export, or an export whose node it is"),
+    ROW_OPT(struct nbd_add_args, "name", name, row_str, .help = "Default: the device"),
     ROW_OPT(struct nbd_add_args, "description", description, row_str, .help = "Free text"),
-    ROW_OPT(struct nbd_add_args, "writable", writable, row_bool, .help = "Default: no"),
+    ROW_OPT(struct nbd_add_args, "writable", writable, row_bool,
+            .help = "May clients write, unless the node is read-only? Default: no"),
     ROW_OPT(struct nbd_add_args, "bitmap", bitmap, row_str, .help = "A dirty bitmap to offer"),
     ROW_END,
 };
 static ROW_STRUCT_TYPE(row_nbd_add_args, "nbd-server-add-arg", struct nbd_add_args, nbd_add_rows);
 
+/* The name of the node that @device means, an export's first; the caller's to free. */
+static char *node_of_device(const char *device, struct err *err)
+{
+    const struct export *x = export_find(device);
+    const struct node *n = x ? root_node(x->root) : NULL;
+    char *name = strdup(n ? n->name : device);
+
+    if (!name)
+        err_set(err, -ENOMEM, "Out of memory");
+    return name;
+}
+
 static int co_fn nbd_add(struct monitor *m, void *args, void *result, struct err *err)
 {
     const struct nbd_add_args *a = args;
     const char *name = a->name ? a->name : a->device;
+    autofree char *node_name = node_of_device(a->device, err);
+    const struct node *n = node_name ? node_find(node_name) : NULL;
     struct nbd_export_options nbd = { .name = (char *)name, .description = a->description };
     struct block_export_options o = {
         .type = row_enum_value(&row_block_export_type, "nbd"),
         .id = (char *)name,
-        .node_name = a->device,
-        .writable = a->writable,
+        .node_name = node_name,
+        /* Unlike block-export-add, this one serves a read-only node as it is. */
+        .writable = a->writable && !(n && n->read_only && !n->options.auto_read_only),
         .account_invalid = true,
         .account_failed = true,
         .driver_options = &nbd,
@@ -99,6 +116,8 @@ static int co_fn nbd_add(struct monitor *m, void *args, void *result, struct err
 
     (void)m;
     (void)result;
+    if (!node_name)
+        return err->code;
     if (a->bitmap) {
         nbd.bitmaps.v = (void *)&a->bitmap;
         nbd.bitmaps.n = 1;

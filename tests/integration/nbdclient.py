@@ -50,13 +50,15 @@ class Reply:
 
 
 class Client:
-    """.style tells how replies look: "simple", "structured" or "extended"."""
+    """.style tells how replies look: "simple", "structured" or "extended"; .block_sizes: minimum, preferred
+    and maximum."""
 
     def __init__(self, address, flags=3):
         self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         self.socket.settimeout(60)
         self.socket.connect(address)
-        self.style, self.size, self.flags, self.cookie = "simple", None, None, 0x1122334455667700
+        self.style, self.cookie = "simple", 0x1122334455667700
+        self.size = self.flags = self.block_sizes = None
         self.greeting = struct.unpack(">8s8sH", self.get(18))
         if flags is not None:
             self.put(struct.pack(">I", flags))
@@ -123,6 +125,7 @@ class Client:
         found = {struct.unpack(">H", data[:2])[0]: data[2:] for _, data in replies[:-1]}
         assert len(found) == len(replies) - 1, replies
         self.size, self.flags = struct.unpack(">QH", found[INFO_EXPORT])
+        self.block_sizes = struct.unpack(">III", found[INFO_BLOCK_SIZE])
         return found
 
     def go(self, name, infos=(INFO_BLOCK_SIZE,)):
