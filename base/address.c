@@ -24,6 +24,10 @@
 
 enum { BACKLOG = 128 };
 
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+
 /* ---- rows ---- */
 
 static const char *const address_type_values[] = { "inet", "unix", "vsock", "fd", NULL };
@@ -43,6 +47,8 @@ static const struct row inet_rows[] = {
     ROW_HAS(struct inet_address, "ipv6", ipv6, row_bool, .help = "whether to use IPv6"),
     ROW_HAS(struct inet_address, "keep-alive", keep_alive, row_bool,
             .help = "when connecting: let the kernel probe an idle connection"),
+    ROW_HAS(struct inet_address, "mptcp", mptcp, row_bool,
+            .help = "whether to use multipath TCP; peers that can't get plain TCP"),
     ROW_END
 };
 ROW_STRUCT_TYPE(row_inet_address, "InetSocketAddress", struct inet_address, inet_rows,
@@ -395,14 +401,21 @@ static uint16_t get_port(const struct sockaddr *sa)
                                           : ((const struct sockaddr_in6 *)sa)->sin6_port);
 }
 
-static int bind_inet(const struct addrinfo *ai, bool v6_only, uint16_t port)
+static int new_inet_socket(const struct inet_address *a, int family, int flags)
+{
+    return socket(family, SOCK_STREAM | SOCK_CLOEXEC | flags,
+                  a->has_mptcp && a->mptcp ? IPPROTO_MPTCP : IPPROTO_TCP);
+}
+
+static int bind_inet(const struct inet_address *a, const struct addrinfo *ai, bool v6_only,
+                     uint16_t port)
 {
     struct sockaddr_storage sa;
     const int one = 1, zero = 0;
     memcpy(&sa, ai->ai_addr, ai->ai_addrlen);
     set_port((struct sockaddr *)&sa, port);
 
-    autoclose int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    autoclose int fd = new_inet_socket(a, ai->ai_family, SOCK_NONBLOCK);
     if (fd < 0)
         return -errno;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
@@ -422,8 +435,8 @@ static uint16_t port_of(int fd)
 
 /* All addresses on one port.  An address that this machine lacks is passed over as long as there is
  * another; a port in use anywhere is a failure of the whole. */
-static int bind_all(const struct addrinfo *list, bool v6_only, uint16_t port, int *fds,
-                    unsigned room)
+static int bind_all(const struct inet_address *a, const struct addrinfo *list, bool v6_only,
+                    uint16_t port, int *fds, unsigned room)
 {
     unsigned n = 0;
     int lacking = -EADDRNOTAVAIL;
@@ -435,7 +448,7 @@ static int bind_all(const struct addrinfo *list, bool v6_only, uint16_t port, in
     for (const struct addrinfo *ai = list; ai && n < room; ai = ai->ai_next) {
         if (ai->ai_family != AF_INET && ai->ai_family != AF_INET6)
             continue;
-        int fd = bind_inet(ai, v6_only, port);
+        int fd = bind_inet(a, ai, v6_only, port);
         if (fd == -EADDRNOTAVAIL || fd == -EAFNOSUPPORT) {
             lacking = fd;
             continue;
@@ -464,7 +477,7 @@ static int listen_inet(const struct inet_address *a, int *fds, unsigned *count, 
     for (unsigned port = first; port <= last; port++) {
         /* A port that the kernel chose for one address may be taken on another one. */
         for (int tries = 0; tries < (port ? 1 : 16); tries++) {
-            r = bind_all(list, v6_only, (uint16_t)port, fds, *count);
+            r = bind_all(a, list, v6_only, (uint16_t)port, fds, *count);
             if (r != -EADDRINUSE)
                 break;
         }
@@ -491,7 +504,7 @@ static int connect_inet(const struct inet_address *a, struct err *err)
         return err->code;
 
     for (const struct addrinfo *ai = list; ai; ai = ai->ai_next) {
-        autoclose int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        autoclose int fd = new_inet_socket(a, ai->ai_family, 0);
         if (fd < 0 || connect(fd, ai->ai_addr, ai->ai_addrlen) < 0) {
             r = -errno;
             continue;

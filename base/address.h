@@ -21,6 +21,7 @@ struct inet_address {
     uint16_t to; /* try ports up to this one */
     bool has_ipv4, ipv4, has_ipv6, ipv6;
     bool has_keep_alive, keep_alive;
+    bool has_mptcp, mptcp; /* multipath TCP */
 };
 
 struct unix_address {

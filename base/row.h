@@ -85,7 +85,9 @@ struct row_type {
     const char *name; /* the QAPI name: "int", "BlockdevOptionsFile" */
     size_t size;      /* bytes of the C value; for ROW_STRUCT and ROW_UNION sizeof the struct */
     const char *since;
-    const char *help; /* one sentence */
+    const char *help;            /* one sentence */
+    const char *const *features; /* STRUCT, UNION: what programs may ask query-qmp-schema for, ended
+                                    by NULL; NULL: none */
 
     const struct row *rows;        /* STRUCT: the members; UNION: the base members */
     const char *const *values;     /* ENUM: the names, ended by NULL; a NULL entry can't be, so

@@ -57,8 +57,10 @@ static const struct row file_rows[] = {
             .help = "Accepted for compatibility, without effect"),
     ROW_END,
 };
+/* Management programs leave auto-read-only on only where a node becomes writable when it is written to. */
+static const char *const file_features[] = { "dynamic-auto-read-only", NULL };
 static ROW_STRUCT_TYPE(row_file_options, "BlockdevOptionsFile", struct file_options, file_rows,
-                       .help = "A file or device of the host");
+                       .features = file_features, .help = "A file or device of the host");
 
 static int check_options(const struct node *n, const struct file_options *o, struct err *err)
 {

@@ -6,6 +6,7 @@
 
 #include "config.h"
 #include "qmp/commands.h"
+#include "qmp/schema-info.h"
 #include "qmp/version.h"
 #include "uring/ring.h"
 
@@ -197,7 +198,8 @@ const struct qmp_command qmp_monitor_commands[] = {
       .run = query_commands,
       .help = "The names of all commands" },
     { .name = "query-qmp-schema",
-      .result = &row_any,
+      .result = &row_schema_infos,
+      .flags = QMP_PRINTED,
       .run = query_schema,
       .help = "All commands, events and types, for programs" },
     { .name = "quit",

@@ -90,7 +90,9 @@ void qmp_unregister_all(void)
 static int print_result(const struct qmp_command *c, const void *result, struct json_object **out,
                         struct err *err)
 {
-    *out = c->result ? row_print(c->result, result) : json_object_new_object();
+    *out = c->flags & QMP_PRINTED ? json_object_get(*(struct json_object *const *)result)
+           : c->result            ? row_print(c->result, result)
+                                  : json_object_new_object();
     if (!*out)
         return err_set(err, -ENOMEM, "Out of memory");
     return 0;
@@ -100,14 +102,15 @@ static int print_result(const struct qmp_command *c, const void *result, struct 
 static int co_fn run(const struct qmp_command *c, struct monitor *m, void *args,
                      struct json_object **out, struct err *err)
 {
-    autofree void *result = calloc(1, c->result ? c->result->size : 1);
+    const struct row_type *type = c->flags & QMP_PRINTED ? &row_any : c->result;
+    autofree void *result = calloc(1, type ? type->size : 1);
     if (!result)
         return err_set(err, -ENOMEM, "Out of memory");
     int r = c->run(m, args, result, err);
     if (r >= 0)
         r = print_result(c, result, out, err);
-    if (c->result)
-        row_release(c->result, result);
+    if (type)
+        row_release(type, result);
     return r < 0 ? r : 0;
 }
 

@@ -21,6 +21,8 @@ enum qmp_flags {
     QMP_ALLOW_OOB = 1 << 0,   /* may run out of band: takes no edit, waits for no I/O */
     QMP_DEPRECATED = 1 << 1,  /* shown as feature "deprecated" in the schema */
     QMP_NEGOTIATION = 1 << 2, /* also before capabilities are negotiated */
+    QMP_PRINTED =
+        1 << 3, /* @result of run() is a struct json_object * that looks as .result says */
 };
 
 struct qmp_command {
@@ -33,7 +35,8 @@ struct qmp_command {
      * never NULL on entry, and its reference may be replaced. */
     int (*adapt)(struct json_object **args, struct err *err);
     /* In a coroutine.  @args: parsed, released by the caller; a command may take parts out of it.
-     * @result: zeroed, result->size bytes, printed and released by the caller.  @m: who asks. */
+     * @result: zeroed, result->size bytes, printed and released by the caller; with QMP_PRINTED a
+     * struct json_object *, a reference for the caller.  @m: who asks. */
     int co_fn (*run)(struct monitor *m, void *args, void *result, struct err *err);
 };
 

@@ -94,11 +94,27 @@ static struct json_object *type_name(struct schema *s, const struct row_type *t)
     return text(name);
 }
 
-static void add_deprecated(struct json_object *o)
+/* What begins with x- may change any time. */
+static bool unstable(const char *name)
 {
-    struct json_object *features = json_object_new_array();
+    return strncmp(name, "x-", 2) == 0;
+}
 
-    json_object_array_add(features, text("deprecated"));
+/* @more: further ones, ended by NULL; may be NULL */
+static void add_features(struct json_object *o, bool is_deprecated, bool is_unstable,
+                         const char *const *more)
+{
+    struct json_object *features;
+
+    if (!is_deprecated && !is_unstable && !more)
+        return;
+    features = json_object_new_array();
+    if (is_deprecated)
+        json_object_array_add(features, text("deprecated"));
+    if (is_unstable)
+        json_object_array_add(features, text("unstable"));
+    for (; more && *more; more++)
+        json_object_array_add(features, text(*more));
     set(o, "features", features);
 }
 
@@ -116,8 +132,7 @@ static void add_members(struct schema *s, const struct row *row, struct json_obj
         set(m, "type", type_name(s, row->type));
         if (!row->required)
             set(m, "default", NULL);
-        if (row->deprecated)
-            add_deprecated(m);
+        add_features(m, row->deprecated, unstable(row->name), NULL);
         json_object_array_add(members, m);
     }
 }
@@ -166,6 +181,7 @@ static void add_enum(const struct row_type *t, struct json_object *o)
             continue;
         m = json_object_new_object();
         set(m, "name", text(t->values[i]));
+        add_features(m, false, unstable(t->values[i]), NULL);
         json_object_array_add(values, text(t->values[i]));
         json_object_array_add(members, m);
     }
@@ -200,6 +216,7 @@ static void add_type(struct schema *s, const struct row_type *t)
         set(o, "meta-type", text("object"));
         add_members(s, t->rows, members);
         set(o, "members", members);
+        add_features(o, false, false, t->features);
         if (t->kind == ROW_UNION)
             add_variants(s, t, o);
         break;
@@ -233,8 +250,7 @@ static void add_commands(struct schema *s)
         set(o, "ret-type", type_name(s, c->result ? c->result : &empty_type));
         if (c->flags & QMP_ALLOW_OOB)
             set(o, "allow-oob", json_object_new_boolean(true));
-        if (c->flags & QMP_DEPRECATED)
-            add_deprecated(o);
+        add_features(o, c->flags & QMP_DEPRECATED, unstable(c->name), NULL);
         json_object_array_add(s->out, o);
     }
 }
