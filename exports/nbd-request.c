@@ -92,7 +92,9 @@ int nbd_request_check_form(const struct nbd_connection *c, uint16_t type, uint16
         return offset || length ? -EINVAL : 0;
     if (writes && c->read_only)
         return -EPERM;
-    if ((type == NBD_CMD_READ || type == NBD_CMD_WRITE) && length > NBD_PAYLOAD_MAX)
+    /* CACHE moves no bytes to the client, but asking for an exabyte must not keep us reading it. */
+    if ((type == NBD_CMD_READ || type == NBD_CMD_WRITE || type == NBD_CMD_CACHE) &&
+        length > NBD_PAYLOAD_MAX)
         return -EINVAL;
     if (type == NBD_CMD_BLOCK_STATUS && (!c->contexts_chosen || length == 0))
         return -EINVAL;

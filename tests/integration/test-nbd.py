@@ -6,10 +6,12 @@ file, what is in the file is what they read, and the counts agree."""
 import json
 import os
 import resource
+import socket
+import struct
 import subprocess
 import sys
 
-from harness import TMP, daemon
+from harness import TMP, daemon, receive
 
 SIZE = 48 << 20
 
@@ -77,6 +79,27 @@ def main(direct):
                 "--verify=crc32c", "--verify_fatal=1", f"--aux-path={TMP}")
 
 
+def cache():
+    """A request to cache costs the client nothing, so one may not keep the server busy for ever."""
+    with daemon(
+        "--blockdev", "driver=null-co,node-name=n,size=4611686018427387904",
+        "--nbd-server", f"addr.type=unix,addr.path={TMP}/d.nbd",
+        "--export", "type=nbd,id=e,node-name=n,name=x",
+    ) as d, socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(60)
+        s.connect(d.nbd_path)
+        option = struct.Struct(">8sII").pack
+        s.sendall(struct.pack(">I", 3) + option(b"IHAVEOPT", 11, 0)
+                  + option(b"IHAVEOPT", 7, 7) + struct.pack(">I1sH", 1, b"x", 0))
+        receive(s, 18 + 20 + (20 + 14) + (20 + 12) + 20)
+        for length, error in ((32 << 20, 0), ((32 << 20) + 1, 22), (1 << 61, 22)):
+            s.sendall(struct.pack(">IHHQQQ", 0x21e41c71, 0, 5, 9, 0, length))
+            _, _, kind, cookie, _, rest = struct.unpack(">IHHQQQ", receive(s, 32))
+            body = receive(s, rest)
+            assert cookie == 9, cookie
+            assert (struct.unpack_from(">I", body)[0] if kind == 0x8001 else 0) == error, (length, kind)
+
+
 def errors():
     """A write that the file system refuses: the client hears of it, and so do those who watch."""
     image = f"{TMP}/limited.raw"
@@ -104,5 +127,6 @@ def errors():
 
 main("off")
 main("on")
+cache()
 errors()
 sys.exit(0)
