@@ -104,12 +104,23 @@ static int perform_rw(const struct io_uring_sqe *s)
     return result_of(pwritev2(s->fd, v, n, (off_t)s->off, s->rw_flags));
 }
 
+/* What is ready of @events; 0: nothing.  A signal in between is no answer. */
+static int poll_now(int fd, short events)
+{
+    struct pollfd p = { .fd = fd, .events = events };
+    int n;
+
+    do
+        n = poll(&p, 1, 0);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n == 0 ? 0 : p.revents;
+}
+
 static int perform_poll(const struct io_uring_sqe *s)
 {
-    struct pollfd p = { .fd = s->fd, .events = (short)s->poll32_events };
-    int n = poll(&p, 1, 0);
+    int n = poll_now(s->fd, (short)s->poll32_events);
 
-    return n < 0 ? -errno : n == 0 ? -EAGAIN : p.revents;
+    return n ? n : -EAGAIN;
 }
 
 static int perform_socket(const struct io_uring_sqe *s)
@@ -128,8 +139,6 @@ static int perform_socket(const struct io_uring_sqe *s)
 /* -EAGAIN: it would block. */
 static int perform(const struct io_uring_sqe *s)
 {
-    struct pollfd ready = { .fd = s->fd, .events = POLLIN };
-
     switch (s->opcode) {
     case IORING_OP_NOP: return 0;
     case IORING_OP_READ:
@@ -146,7 +155,7 @@ static int perform(const struct io_uring_sqe *s)
     case IORING_OP_SENDMSG: return perform_socket(s);
     case IORING_OP_POLL_ADD: return perform_poll(s);
     case IORING_OP_ACCEPT:
-        if (poll(&ready, 1, 0) == 0)
+        if (!poll_now(s->fd, POLLIN))
             return -EAGAIN;
         return result_of(accept4(s->fd, NULL, NULL, (int)s->accept_flags));
     case IORING_OP_CONNECT:
@@ -173,8 +182,7 @@ static bool would_do(const struct virtual_op *v)
     case IORING_OP_ACCEPT: break;
     default: return true;
     }
-    struct pollfd p = { .fd = s->fd, .events = events };
-    return poll(&p, 1, 0) != 0;
+    return poll_now(s->fd, events) != 0;
 }
 
 static void finish(struct ring *r, struct virtual_op *v, int32_t result)
