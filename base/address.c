@@ -596,6 +596,23 @@ int address_connect(const struct socket_address *a, int (*resolve_fd)(const char
     return take_fd(&fd);
 }
 
+int address_make_absolute(struct socket_address *a)
+{
+    struct unix_address *un = a->u;
+    char *path = NULL;
+
+    if (a->type != ADDRESS_UNIX || !un || (un->has_abstract && un->abstract) || un->path[0] == '/')
+        return 0;
+    autofree char *folder = getcwd(NULL, 0);
+    if (!folder) /* in a folder that was removed there can be no socket */
+        return errno == ENOMEM ? -ENOMEM : 0;
+    if (asprintf(&path, "%s/%s", strcmp(folder, "/") == 0 ? "" : folder, un->path) < 0)
+        return -ENOMEM;
+    free(un->path);
+    un->path = path;
+    return 0;
+}
+
 void address_unlink(const struct socket_address *a)
 {
     if (a->type != ADDRESS_UNIX)

@@ -62,6 +62,14 @@ int address_connect(const struct socket_address *a, int (*resolve_fd)(const char
 /** address_text - for people: "unix:/path", "127.0.0.1:10809"; malloc'd */
 char *address_text(const struct socket_address *a);
 
+/**
+ * address_make_absolute - let the path of a unix address mean the same file after a chdir()
+ *
+ * @a holds its own memory.  Too long to connect to it may be after that; address_unlink() takes it all the same.
+ * Return: 0, or -ENOMEM with @a as it was.
+ */
+int address_make_absolute(struct socket_address *a);
+
 /** address_unlink - remove the socket file of a unix address that we made */
 void address_unlink(const struct socket_address *a);
 

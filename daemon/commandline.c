@@ -110,7 +110,6 @@ static int take_option(struct command_line *c, int code, struct err *err)
     case OPTION_QMP_REFERENCE: qmp_reference(stdout); exit(EXIT_SUCCESS);
     case 'h': print_help(); exit(EXIT_SUCCESS);
     case 'V': printf("ringblkd version %s\n", PACKAGE_VERSION); exit(EXIT_SUCCESS);
-    case ':': return err_set(err, -EINVAL, "option '%s' needs an argument; see --help", "");
     case '?': return err_set(err, -EINVAL, "unknown or incomplete option; see --help");
     default:
         c->items[c->item_count++] = (struct item){ (enum item_kind)(code - OPTION_ITEM), optarg };

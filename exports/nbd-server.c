@@ -123,7 +123,9 @@ static struct nbd_server *server_new(const struct nbd_server_options *o, struct 
     if (s)
         s->said = calloc(1, sizeof(*s->said));
     if (!s || !s->said || row_copy(&row_nbd_server_options, o, s->said) < 0 ||
-        (o->id && !(s->id = strdup(o->id)))) {
+        address_make_absolute(&s->said->addr) < 0 || (o->id && !(s->id = strdup(o->id)))) {
+        if (s && s->said)
+            row_release(&row_nbd_server_options, s->said);
         if (s)
             free(s->said);
         free(s);

@@ -44,6 +44,7 @@ static void reply(struct monitor *m, struct json_object *value, struct json_obje
 /* What a request says. */
 struct said {
     const char *name, *key; /* the command; "execute" or "exec-oob" */
+    bool whole;             /* the name ends where it seems to end */
     struct json_object *args;
 };
 
@@ -63,6 +64,7 @@ static int check_request(const struct monitor *m, struct json_object *value, str
                                said->key);
             said->key = key;
             said->name = json_object_get_string(member);
+            said->whole = strlen(said->name) == (size_t)json_object_get_string_len(member);
         } else if (!strcmp(key, "arguments")) {
             if (!json_object_is_type(member, json_type_object))
                 return err_set(err, -EINVAL, "QMP input member '%s' must be an object", key);
@@ -79,14 +81,15 @@ static int check_request(const struct monitor *m, struct json_object *value, str
 static int find_command(const struct monitor *m, const struct said *said,
                         const struct qmp_command **out, struct err *err)
 {
-    const struct qmp_command *c = qmp_find(said->name);
+    const struct qmp_command *c = said->whole ? qmp_find(said->name) : NULL;
 
     if (!m->negotiated && (!c || !(c->flags & QMP_NEGOTIATION)))
         return err_set_class(err, ERR_COMMAND_NOT_FOUND, -ENOENT,
                              "Expecting capabilities negotiation with 'qmp_capabilities'");
     if (!c)
         return err_set_class(err, ERR_COMMAND_NOT_FOUND, -ENOENT,
-                             "The command %s has not been found", said->name);
+                             "The command %s%s has not been found", said->name,
+                             said->whole ? "" : "\\0...");
     if (!strcmp(said->key, "exec-oob") && !(c->flags & QMP_ALLOW_OOB))
         return err_set(err, -EINVAL, "The command %s does not support OOB", said->name);
     *out = c;

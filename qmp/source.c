@@ -125,6 +125,10 @@ int monitor_listen(const int *fds, unsigned count, const struct monitor_options 
 {
     struct monitor_source *s = count <= SOCKETS_MAX ? source_new(options, unlink) : NULL;
 
+    if (s && address_make_absolute(&s->address) < 0) {
+        source_put(s);
+        s = NULL;
+    }
     for (unsigned i = 0; i < count; i++) {
         struct acceptor *a = s ? &s->acceptors[s->count] : NULL;
         if (a) {

@@ -161,7 +161,12 @@ class Client:
             magic, flags, kind, got, where, length = struct.unpack(">IHHQQQ", self.get(32))
             assert magic == 0x6e8a278c and where == offset, (hex(magic), where)
         else:
-            magic, flags, kind, got, length = struct.unpack(">IHHQI", self.get(20))
+            (magic,) = struct.unpack(">I", self.get(4))
+            if magic == 0x67446698:  # allowed for all but reads
+                error, got = struct.unpack(">IQ", self.get(12))
+                assert got == cookie, (hex(got), hex(cookie))
+                return (1 << 15) + 1 if error else 0, 1, struct.pack(">IH", error, 0) if error else b""
+            flags, kind, got, length = struct.unpack(">HHQI", self.get(16))
             assert magic == 0x668e33ef, hex(magic)
         assert got == cookie, (hex(got), hex(cookie))
         return kind, flags, self.get(length)
