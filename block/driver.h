@@ -132,7 +132,9 @@ struct driver {
     /* May hold requests without bound: let them go (credit) or unwind them with -ERESTART. */
     void (*drain_begin)(struct node *n);
     void (*drain_end)(struct node *n);
-    void (*yank)(struct node *n); /* fail what is in flight; any thread */
+    /* May wait for somebody else without bound: fail what is in flight now (-EIO); what comes later is
+     * tried again.  Any thread, must not wait.  Only nodes with this call can be yanked. */
+    void (*yank)(struct node *n);
 
     /* Removable media, NULL: fixed.  Control ring.  present: is one in; eject: tray out, or in again;
      * lock: keep the button from opening it. */
