@@ -13,9 +13,9 @@
  *
  * A node whose size is no multiple of its alignment: its last block is asked
  * for whole.  What is read past the end is ignored, what is written there is
- * zero and must not make the node grow.  Only a request through an edge with
- * PERM_RESIZE may really end past the size: then the node grows (n->size is
- * raised by io.c).
+ * zero and must not make the node grow: such a request has IO_PADDED.  Only a
+ * request through an edge with PERM_RESIZE may really end past the size: then
+ * the node grows (n->size is raised by io.c).
  */
 #ifndef BLOCK_DRIVER_H
 #define BLOCK_DRIVER_H
