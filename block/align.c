@@ -138,6 +138,8 @@ static int co_fn write_padded(struct node *n, struct operation *o, uint64_t offs
     uint64_t last = whole - a; /* where the last block stands in the buffer */
     if (!read_tail && end % a)
         memset(b.p + last, 0, a);
+    if (end <= node_size(n) && start + whole > node_size(n))
+        flags |= IO_PADDED;
     if (read_head)
         r = read_block(n, o, start, b.p);
     if (r == 0 && read_tail && !(read_head && last == 0))
@@ -196,8 +198,10 @@ int co_fn align_zero(struct node *n, struct operation *o, uint64_t offset, uint6
                      unsigned flags)
 {
     uint32_t a = node_alignment(n);
-    if (offset % a == 0 && offset + len == node_size(n))
+    if (offset % a == 0 && len % a && offset + len == node_size(n)) {
         len = round_up(len, a); /* the last block, whole */
+        flags |= IO_PADDED;
+    }
     if (offset % a == 0 && len % a == 0)
         return submit_zero(n, o, offset, len, flags);
     int r = check_exclusive(n, offset, len);

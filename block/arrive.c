@@ -30,7 +30,21 @@ static enum change_kind change_of(enum road_kind kind)
     return kind == ROAD_WRITE ? CHANGE_WRITE : kind == ROAD_ZERO ? CHANGE_ZERO : CHANGE_DISCARD;
 }
 
-/* Register the range.  Whether it must be exclusive may change while it waits, as the node may grow. */
+/* Does it change bytes of blocks that it covers in part?  The last block counts even where the request
+ * reaches the node's end: what follows there is padding, until somebody makes the node grow. */
+static bool is_exclusive(const struct stop *s)
+{
+    uint64_t mask = node_alignment(s->node) - 1, end = s->at + s->len;
+    switch (s->kind) {
+    case ROAD_READ: return false;
+    case ROAD_WRITE:
+    case ROAD_ZERO: return (s->at | end) & mask;
+    case ROAD_DISCARD: return end & mask && end >= node_size(s->node);
+    }
+    return false;
+}
+
+/* Register the range. */
 static int co_fn take_range(struct level *l, const struct stop *s)
 {
     uint64_t at = s->at, len = s->len;
@@ -38,16 +52,8 @@ static int co_fn take_range(struct level *l, const struct stop *s)
     if (!l->range)
         return -ENOMEM;
     align_widen(s->node, &at, &len);
-    for (;;) {
-        bool partial = (s->kind == ROAD_WRITE || s->kind == ROAD_ZERO) &&
-                       align_is_partial(s->node, s->at, s->len);
-        bool serialising = partial || (s->flags & IO_SERIALISING);
-        track_begin(s->node->tracking, l->range, at, len, serialising);
-        if (serialising || s->kind == ROAD_READ || s->kind == ROAD_DISCARD ||
-            !align_is_partial(s->node, s->at, s->len))
-            return 0;
-        track_end(l->range);
-    }
+    track_begin(s->node->tracking, l->range, at, len, is_exclusive(s) || s->flags & IO_SERIALISING);
+    return 0;
 }
 
 /* The node's guard, made by whoever comes first; NULL when out of memory. */

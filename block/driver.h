@@ -13,9 +13,9 @@
  *
  * A node whose size is no multiple of its alignment: its last block is asked
  * for whole.  What is read past the end is ignored, what is written there is
- * zero and must not make the node grow.  Only a request through an edge with
- * PERM_RESIZE may really end past the size: then the node grows (n->size is
- * raised by io.c).
+ * zero and must not make the node grow: such a request has IO_PADDED.  Only a
+ * request through an edge with PERM_RESIZE may really end past the size: then
+ * the node grows (n->size is raised by io.c).
  */
 #ifndef BLOCK_DRIVER_H
 #define BLOCK_DRIVER_H
@@ -132,7 +132,9 @@ struct driver {
     /* May hold requests without bound: let them go (credit) or unwind them with -ERESTART. */
     void (*drain_begin)(struct node *n);
     void (*drain_end)(struct node *n);
-    void (*yank)(struct node *n); /* fail what is in flight; any thread */
+    /* May wait for somebody else without bound: fail what is in flight now (-EIO); what comes later is
+     * tried again.  Any thread, must not wait.  Only nodes with this call can be yanked. */
+    void (*yank)(struct node *n);
 
     /* Removable media, NULL: fixed.  Control ring.  present: is one in; eject: tray out, or in again;
      * lock: keep the button from opening it. */

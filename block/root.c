@@ -76,6 +76,7 @@ void root_free(struct root *r)
 {
     if (r->kind == ROOT_EXPORT)
         hash_remove(&exports, r->name);
+    timer_cancel(&r->deadline_timer);
     list_remove(&r->link);
     list_remove(&r->in_background);
     list_remove(&r->in_drain);
@@ -126,24 +127,63 @@ static struct gate *gate_here(const struct root *r)
     return r->gates[ring_index(this_ring)];
 }
 
+/* Others only want to see some value that was there. */
+static void show(unsigned *inside, unsigned value)
+{
+    __atomic_store_n(inside, value, __ATOMIC_RELAXED);
+}
+
+static void note_oldest(struct gate *g)
+{
+    uint64_t since = 0;
+    if (!list_empty(&g->operations))
+        since = container_of(g->operations.next, struct operation, link)->since;
+    __atomic_store_n(&g->oldest, since, __ATOMIC_RELAXED);
+}
+
 bool operation_begin(struct operation *o, struct root *r)
 {
     struct gate *g = gate_here(r);
     if (g->shut)
         return false;
-    g->inside++;
     o->root = r;
     o->since = ring_turn_now();
     list_push_back(&g->operations, &o->link);
+    if (g->inside == 0)
+        note_oldest(g);
+    show(&g->inside, g->inside + 1);
     return true;
 }
 
 void operation_end(struct operation *o)
 {
     struct gate *g = gate_here(o->root);
+    bool was_oldest = g->operations.next == &o->link;
     list_remove(&o->link);
-    if (--g->inside == 0 && g->drain)
+    if (was_oldest)
+        note_oldest(g);
+    show(&g->inside, g->inside - 1);
+    if (g->inside == 0 && g->drain)
         drain_gate_empty(g);
+}
+
+unsigned root_inside(const struct root *r)
+{
+    unsigned sum = 0;
+    for (unsigned i = 0; i <= rings_count(); i++)
+        sum += __atomic_load_n(&r->gates[i]->inside, __ATOMIC_RELAXED);
+    return sum;
+}
+
+uint64_t root_oldest(const struct root *r)
+{
+    uint64_t oldest = UINT64_MAX, now = ring_now();
+    for (unsigned i = 0; i <= rings_count(); i++) {
+        uint64_t since = __atomic_load_n(&r->gates[i]->oldest, __ATOMIC_RELAXED);
+        if (since && since < oldest)
+            oldest = since;
+    }
+    return now > oldest ? now - oldest : 0;
 }
 
 void gate_queue(struct root *r, struct gate_waiter *w)

@@ -22,7 +22,9 @@ struct gate_waiter {
 };
 
 struct gate {
-    _Alignas(64) unsigned inside; /* this ring only */
+    /* Written by this ring only; the first two are read by the control ring, too. */
+    _Alignas(64) unsigned inside;
+    uint64_t oldest; /* when the oldest operation inside entered, ring_turn_now(); 0: nobody is */
     bool shut;
     struct list waiting;      /* struct gate_waiter */
     struct list operations;   /* struct operation, oldest first: for the drain's error */
@@ -51,6 +53,9 @@ struct root {
     uint64_t visited;                 /* drain.c: number of a walk */
     /* May the short cut be taken, per direction?  Recomputed by every edit, gates shut. */
     bool shortcut_read, shortcut_write;
+    uint64_t deadline;                 /* deadline.c: ns; 0: none */
+    uint64_t deadline_told;            /* when the youngest request entered that the log told of */
+    struct timer deadline_timer;       /* control ring */
     struct device_stats *stats;        /* exports: what the client asked for; else NULL */
     struct gate *gates[RINGS_MAX + 1]; /* by ring index, all there from the beginning */
 };
@@ -83,6 +88,13 @@ struct root *root_next(struct root *r);
 /** root_node - what its first edge leads to; NULL while it has none */
 struct node *root_node(const struct root *r);
 struct edge *root_edge(const struct root *r);
+
+/** root_inside - operations inside the gates of @r, on all rings, at about this moment
+ * root_oldest - how long the oldest of them has been there, ns; 0: there are none
+ * Control ring.
+ */
+unsigned root_inside(const struct root *r);
+uint64_t root_oldest(const struct root *r);
 
 /** operation_begin - enter this ring's gate; never yields
  * Return: false when the gate is shut: then queue with gate_queue(), or in a coroutine use

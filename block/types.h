@@ -46,6 +46,7 @@ enum io_flags {
     IO_PREFETCH = 1 << 4,        /* read: nobody wants the bytes */
     IO_WRITE_UNCHANGED = 1 << 5, /* the bytes are those that are there already (copy-on-read) */
     IO_REGISTERED = 1 << 6,      /* some spans are opaque */
+    IO_PADDED = 1 << 7, /* to drivers, write and zero: what lies past the node's size is padding */
 };
 
 /* What a node can do fast or at all; all sizes in bytes, 0: no limit or unknown. */

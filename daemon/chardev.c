@@ -144,6 +144,7 @@ int chardev_add(const char *text, struct err *err)
 
 void chardev_forget_all(void)
 {
+    yank_chardevs_forget();
     for (struct list *l; (l = list_pop_front(&chardevs));) {
         struct chardev *c = container_of(l, struct chardev, link);
         row_release(&row_chardev_options, &c->o);
@@ -239,8 +240,8 @@ static int serve_stdio(const struct monitor_options *m, struct err *err)
 
 static int co_fn put_monitor(const struct monitor_line *line, struct err *err)
 {
-    struct monitor_options options = { .pretty = line->pretty };
     struct chardev *c = find(line->chardev);
+    struct monitor_options options = { .pretty = line->pretty, .chardev = c ? c->o.id : NULL };
 
     if (line->mode && strcmp(line->mode, "control") != 0)
         return err_set(err, -EINVAL, "monitor mode '%s' is not known here, only 'control' is",
@@ -250,6 +251,8 @@ static int co_fn put_monitor(const struct monitor_line *line, struct err *err)
     if (c->in_use)
         return err_set(err, -EBUSY, "Device '%s' is in use", line->chardev);
     c->in_use = true;
+    if (c->o.backend == BACKEND_SOCKET && yank_chardev_add(c->o.id, err) < 0)
+        return err->code;
     return c->o.backend == BACKEND_STDIO ? serve_stdio(&options, err)
                                          : serve_socket(c, &options, err);
 }

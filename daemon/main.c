@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "block/blockdev.h"
+#include "block/deadline.h"
 #include "block/iothread.h"
 #include "daemon/background.h"
 #include "daemon/chardev.h"
@@ -79,6 +80,13 @@ static void quit_asked(void)
     stop(&daemon_state, SHUTDOWN_HOST_QMP_QUIT, EXIT_SUCCESS);
 }
 
+/* What hangs: who waits where, and for whom. */
+static void dump(void)
+{
+    roots_dump();
+    ring_dump();
+}
+
 static void co_fn watch_signals(void *arg)
 {
     struct daemon *d = arg;
@@ -89,7 +97,7 @@ static void co_fn watch_signals(void *arg)
     while (co_poll(d->signals, POLLIN, FOREVER) >= 0) {
         while (read(d->signals, &info, sizeof(info)) == sizeof(info)) {
             if (info.ssi_signo == SIGUSR1)
-                ring_dump();
+                dump();
             else
                 stop(d, SHUTDOWN_HOST_SIGNAL, EXIT_SUCCESS);
         }

@@ -178,6 +178,55 @@ static void note_end(struct node *n, struct file *f, uint64_t end)
         ;
 }
 
+/* Cut the padding of the last block off again, before anybody is told that the write is done: a daemon
+ * that is killed must not leave a longer disk behind.  Where a parent may make the node grow, that one may
+ * be at it now: then file_close() does it. */
+static int cut_work(void *arg)
+{
+    struct node *n = arg;
+    file_cut_padding(n);
+    return 0;
+}
+
+static int co_fn cut_padding(struct node *n, struct file *f, uint64_t end)
+{
+    if (end <= node_size(n) || !f->regular ||
+        atomic_load_explicit(&f->may_grow, memory_order_relaxed))
+        return 0;
+    return ring_block(cut_work, n);
+}
+
+/* Could this error be the news that something written earlier was lost?  A synced write tells of it, and
+ * the kernel tells an open file only once. */
+static bool may_be_of_sync(int r)
+{
+    switch (r) {
+    case -ECANCELED:
+    case -EINVAL:
+    case -EOPNOTSUPP:
+    case -EBADF:
+    case -EFAULT:
+    case -EFBIG:
+    case -EPERM: return false;
+    default: return true;
+    }
+}
+
+/* A synced write has failed.  Was it the write or the sync?  Without room or memory the write fails alone,
+ * too; whatever else it was, no later flush may say that all is well. */
+static int co_fn synced_write_failed(struct node *n, struct file *f, struct transfer *t, int r)
+{
+    if (!may_be_of_sync(r))
+        return r;
+    if (r == -ENOSPC || r == -EDQUOT || r == -ENOMEM) {
+        t->rw_flags = 0;
+        if (transfer_run(f, t) == r)
+            return r;
+    }
+    atomic_store(&n->broken, true);
+    return r;
+}
+
 int co_fn file_write(struct node *n, struct operation *o, uint64_t offset, const struct span *v,
                      unsigned count, unsigned flags)
 {
@@ -187,8 +236,14 @@ int co_fn file_write(struct node *n, struct operation *o, uint64_t offset, const
     transfer_begin(&t, f, offset, v, count);
     t.write = true;
     t.rw_flags = flags & IO_FUA && f->dsync ? RWF_DSYNC : 0;
-    note_end(n, f, offset + t.left);
-    return transfer_run(f, &t);
+    uint64_t end = offset + t.left;
+    note_end(n, f, end);
+    int r = transfer_run(f, &t);
+    if (r < 0 && t.rw_flags)
+        r = synced_write_failed(n, f, &t, r);
+    if (flags & IO_PADDED)
+        cut_padding(n, f, end);
+    return r;
 }
 
 /* ---- zeroing and discarding ---- */
@@ -295,6 +350,8 @@ int co_fn file_zero(struct node *n, struct operation *o, uint64_t offset, uint64
 {
     (void)o;
     struct file *f = file_of(n);
+    if (flags & IO_PADDED && offset + len > node_size(n))
+        len = node_size(n) - offset; /* these calls need no whole blocks */
     if (len == 0)
         return 0;
     int r = -ENOTSUP;
@@ -303,8 +360,11 @@ int co_fn file_zero(struct node *n, struct operation *o, uint64_t offset, uint64
     else if (f->block_device)
         r = zero_device(f, offset, len, flags);
     file_status_changed(f);
-    if (r == 0 && flags & IO_FUA && f->dsync)
+    if (r == 0 && flags & IO_FUA && f->dsync) {
         r = co_fsync(f->fd, true);
+        if (r < 0)
+            atomic_store(&n->broken, true);
+    }
     return r;
 }
 

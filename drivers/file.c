@@ -266,8 +266,9 @@ static int co_fn host_cdrom_open(struct node *n, const void *options, struct err
 
 /* A write of the last, padded block made the file longer than the node ever was: cut that off again,
  * unless somebody else has changed the size since. */
-static void cut_padding(struct node *n, const struct file *f)
+void file_cut_padding(struct node *n)
 {
+    const struct file *f = file_of(n);
     uint64_t end = atomic_load(&f->padded_end), size = node_size(n);
     struct stat st;
     if (end > size && fstat(f->fd, &st) == 0 && (uint64_t)st.st_size == end &&
@@ -280,7 +281,7 @@ static int close_work(void *arg)
     struct node *n = arg;
     struct file *f = file_of(n);
     if (f->regular && atomic_load(&f->writable))
-        cut_padding(n, f);
+        file_cut_padding(n);
     file_lock_drop(f, f->fd);
     fdset_close(f->fd);
     return 0;
@@ -371,6 +372,7 @@ static void permission_commit(const struct permission_job *j)
     }
     f->perm = j->perm;
     f->unshared = j->unshared;
+    atomic_store(&f->may_grow, f->perm & PERM_RESIZE);
 }
 
 static int permission_work(void *arg)

@@ -53,6 +53,7 @@ struct file {
 
     _Atomic int nowait_read, nowait_write; /* enum file_support: RWF_NOWAIT */
     _Atomic int punch, zero_range, allocate, seek, device_discard, device_zero;
+    _Atomic bool may_grow;       /* a parent has PERM_RESIZE */
     _Atomic bool seek_slow;      /* took long once: asked on a worker from then on */
     _Atomic uint64_t padded_end; /* where a padded write past the node's size ended; 0: none */
     struct file_extent_cache cache;
@@ -72,6 +73,9 @@ struct file_options {
 };
 
 enum file_aio { FILE_AIO_THREADS, FILE_AIO_NATIVE, FILE_AIO_IO_URING };
+
+/** file_cut_padding - cut what padding has put behind the node's end; blocks (on a worker) */
+void file_cut_padding(struct node *n);
 
 static inline struct file *file_of(const struct node *n)
 {

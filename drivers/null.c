@@ -9,7 +9,8 @@
 #include <string.h>
 
 #include "block/node.h"
-#include "uring/await.h"
+#include "uring/ring.h"
+#include "uring/sync.h"
 
 enum { SECTOR = 512 };
 
@@ -23,7 +24,8 @@ struct null_options {
 };
 
 struct null {
-    uint64_t latency; /* ns */
+    uint64_t latency;      /* ns */
+    struct co_cond yanked; /* where requests wait for that long */
     bool read_zeroes;
 };
 
@@ -57,6 +59,7 @@ static int co_fn null_open(struct node *n, const void *options, struct err *err)
     uint64_t size = o->has_size ? (uint64_t)o->size : NULL_SIZE_DEFAULT;
     size = (size + SECTOR - 1) / SECTOR * SECTOR;
     atomic_store_explicit(&n->size, size, memory_order_relaxed);
+    co_cond_init(&s->yanked);
     s->latency = o->latency_ns;
     s->read_zeroes = o->read_zeroes;
     n->limits.zero_fast = true;
@@ -67,8 +70,16 @@ static int co_fn null_open(struct node *n, const void *options, struct err *err)
 
 static int co_fn null_wait(const struct node *n)
 {
-    const struct null *s = n->state;
-    return s->latency ? co_sleep(s->latency) : 0;
+    struct null *s = n->state;
+    if (!s->latency)
+        return 0;
+    return co_cond_wait_until(&s->yanked, NULL, ring_now() + s->latency) == -ETIMEDOUT ? 0 : -EIO;
+}
+
+static void null_yank(struct node *n)
+{
+    struct null *s = n->state;
+    co_cond_wake_all(&s->yanked);
 }
 
 static int co_fn null_read(struct node *n, struct operation *o, uint64_t offset,
@@ -147,7 +158,7 @@ static const char *const null_telling[] = { "size", "read-zeroes", NULL };
     .state_size = sizeof(struct null), .open = null_open, .read = null_read, .write = null_write,  \
     .zero = null_zero, .discard = null_discard, .flush = null_flush, .status = null_status,        \
     .map = null_map, .allocated_size = null_allocated_size, .filename = null_filename,             \
-    .telling = null_telling
+    .telling = null_telling, .yank = null_yank
 
 extern const struct driver driver_null_co, driver_null_aio;
 const struct driver driver_null_co = {

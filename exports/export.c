@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "block/deadline.h"
 #include "block/edit.h"
 #include "block/event.h"
 #include "block/iothread.h"
@@ -65,6 +66,10 @@ static const struct row export_rows[] = {
             .help = "Count failed requests in latencies and the last access; default: on"),
     ROW_OPT(struct block_export_options, "stats-intervals", stats_intervals, row_uint32_list,
             .since = "0.1", .help = "Lengths in seconds of the intervals to keep statistics of"),
+    ROW_OPT(struct block_export_options, "request-deadline", request_deadline, row_uint32,
+            .since = "0.1",
+            .help = "Seconds after which nodes below are yanked if a request is still in flight; "
+                    "default 0: never"),
     ROW_END,
 };
 
@@ -170,6 +175,7 @@ static int co_fn make_root(struct export *x, struct node *n, struct err *err)
                                       o->stats_intervals.n);
     if (!x->root->stats)
         return err_set(err, -ENOMEM, "export '%s': out of memory", x->id);
+    root_set_deadline(x->root, o->request_deadline * UINT64_C(1000000000));
     return edge_attach(NULL, x->root, n, "root", ROLE_FILE, perm, PERM_ALL, &e, err);
 }
 

@@ -24,6 +24,7 @@ struct block_export_options {
     bool writethrough;                    /* default false */
     bool account_invalid, account_failed; /* default true */
     struct row_list stats_intervals;      /* of uint32_t, seconds */
+    uint32_t request_deadline;            /* seconds; 0: none */
     void *driver_options;
 };
 extern struct row_type row_block_export_type;    /* enum, filled in by exports_register() */

@@ -119,6 +119,15 @@ int monitor_serve(int in, int out, const struct monitor_options *options, void (
                    closing ? "shutting down" : "out of memory");
 }
 
+void monitors_yank(const char *chardev)
+{
+    struct monitor *m, *next;
+    list_for_each_safe (m, next, &monitors, link) {
+        if (m->options.chardev && strcmp(m->options.chardev, chardev) == 0)
+            cut_off(m, "it was yanked");
+    }
+}
+
 unsigned monitors_count(void)
 {
     return monitor_count;

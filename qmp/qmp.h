@@ -67,6 +67,7 @@ int co_fn qmp_execute(const struct qmp_command *c, struct monitor *m, struct jso
 
 struct monitor_options {
     bool pretty;         /* replies over several lines, for people */
+    const char *chardev; /* the character device that it comes by; lasts as long; may be NULL */
     size_t output_limit; /* bytes waiting for the client past which it is cut off; 0: 16 MiB */
 };
 
@@ -109,6 +110,9 @@ void co_fn monitor_sources_close(void);
  */
 void co_fn monitors_close(uint64_t ns);
 
+/** monitors_yank - cut off all clients that came by the character device @chardev */
+void monitors_yank(const char *chardev);
+
 /** monitors_count - clients that are there */
 unsigned monitors_count(void);
 
@@ -145,6 +149,14 @@ void qmp_send_shutdown(enum shutdown_reason reason);
 
 /** qmp_set_quit - what the command `quit` calls, after its reply is under way, outside any coroutine */
 void qmp_set_quit(void (*quit)(void));
+
+/* ---- yanking ---- */
+
+/** yank_chardev_add - `yank` may cut off the clients of this character device from now on; @id lasts until
+ * yank_chardevs_forget()
+ */
+int yank_chardev_add(const char *id, struct err *err);
+void yank_chardevs_forget(void);
 
 /* ---- objects ---- */
 

@@ -175,12 +175,14 @@ static int co_fn mem_read(struct node *n, struct operation *o, uint64_t offset,
     return 0;
 }
 
-/* What is written past the end is zero, unless the node grows. */
-static inline void check_tail(struct node *n, uint64_t offset, uint64_t len)
+/* What is written past the end is zero, and said to be padding, unless the node grows. */
+static inline void check_tail(struct node *n, uint64_t offset, uint64_t len, unsigned flags)
 {
     uint64_t size = node_size(n);
-    if (offset + len > size && !(n->perm & PERM_RESIZE))
-        EXPECT(bytes_are_zero(disk_of(n)->now + size, offset + len - size));
+    if (offset + len <= size || n->perm & PERM_RESIZE)
+        return;
+    EXPECT(flags & IO_PADDED);
+    EXPECT(bytes_are_zero(disk_of(n)->now + size, offset + len - size));
 }
 
 static int co_fn mem_write(struct node *n, struct operation *o, uint64_t offset,
@@ -207,7 +209,7 @@ static int co_fn mem_write(struct node *n, struct operation *o, uint64_t offset,
     disk_pause(d);
     pthread_mutex_lock(&d->lock);
     span_gather(cut, span_cut(v, count, half, len - half, cut), d->now + offset + half);
-    check_tail(n, offset, len);
+    check_tail(n, offset, len, flags);
     if (flags & IO_FUA) {
         atomic_fetch_add(&d->fua, 1);
         memcpy(d->stable + offset, d->now + offset, len);
@@ -225,6 +227,7 @@ static int co_fn mem_zero(struct node *n, struct operation *o, uint64_t offset, 
     uint64_t step = n->limits.zero_alignment ? n->limits.zero_alignment : 1;
     mem_check(n, offset, len, n->limits.zero_max);
     EXPECT(!(flags & IO_FUA));
+    EXPECT(offset + len <= node_size(n) || n->perm & PERM_RESIZE || flags & IO_PADDED);
     atomic_fetch_add(&d->zeroes, 1);
     atomic_fetch_add(&d->unmaps, flags & IO_MAY_UNMAP ? 1 : 0);
     raise_to(&d->longest, len);

@@ -323,12 +323,72 @@ RING_TEST(growing_by_writing)
     disk_free(d);
 }
 
+/* One ends in the last block and pads it, another makes the node grow over that padding at the same time:
+ * what the second wrote stays. */
+enum { GROW_ROUNDS = 200, OLD_END = 100, NEW_END = 512 };
+
+static atomic_uint at_start;
+
+static void co_fn pad_or_grow(struct client *c)
+{
+    uint8_t bytes[NEW_END];
+    size_t len = c->index == 1 ? NEW_END : OLD_END;
+    memset(bytes, c->index == 1 ? 2 : 1, len);
+    atomic_fetch_add(&at_start, 1);
+    while (atomic_load(&at_start) < 2)
+        co_pause();
+    for (uint64_t i = below(&c->chance, 40); i; i--)
+        co_pause();
+    if (c->index == 2)
+        EXPECT(do_discard(c->root, 0, OLD_END) <= 0); /* it, too, takes the last block whole */
+    else
+        EXPECT(do_write(c->root, 0, bytes, len, 0) == 0);
+}
+
+RING_TEST(padding_does_not_meet_growth)
+{
+    autoerr err = { 0 };
+    uint64_t seed = test_seed();
+    struct disk *d = disk_new(4096);
+    const struct limits limits = { .alignment = 512 };
+    struct node *n = mem_node("driver=mem,node-name=m,discard=unmap", d, OLD_END, limits);
+    struct root *r = root_on("e", ROOT_EXPORT, n, RW | PERM_RESIZE, PERM_ALL);
+    must(track_require(n, &err), &err);
+    d->pauses = 20;
+    for (unsigned i = 0; i < GROW_ROUNDS; i++) {
+        struct client clients[2];
+        atomic_store(&n->size, OLD_END);
+        atomic_store(&at_start, 0);
+        memset(d->now, 0, d->room);
+        for (unsigned j = 0; j < 2; j++)
+            clients[j] = (struct client){ .ring = 1 + j,
+                                          .index = j       ? 1
+                                                   : i % 2 ? 2
+                                                           : 0,
+                                          .chance = draw(&seed),
+                                          .root = r,
+                                          .fn = pad_or_grow };
+        run_clients(clients, 2);
+        ck_assert_uint_eq(node_size(n), NEW_END);
+        for (unsigned at = OLD_END; at < NEW_END; at++)
+            ck_assert_msg(d->now[at] == 2, "round %u: byte %u is lost", i, at);
+    }
+    track_release(n);
+    root_drop(r);
+    del("m");
+    disk_free(d);
+}
+
 int main(void)
 {
     const TTest *const tests[] = {
-        what_is_written_is_read,      changes_that_are_not_ordered_are_found,
-        partial_writes_need_tracking, who_needs_tracking,
-        growing_by_writing,           NULL,
+        what_is_written_is_read,
+        changes_that_are_not_ordered_are_found,
+        partial_writes_need_tracking,
+        who_needs_tracking,
+        growing_by_writing,
+        padding_does_not_meet_growth,
+        NULL,
     };
     return run_tests("align", tests);
 }

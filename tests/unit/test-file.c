@@ -146,6 +146,37 @@ RING_TEST(past_the_end)
     }
 }
 
+/* As on a disk with blocks of 4096 bytes: through every road the file is as long as before when the write is
+ * done, not only when the node is closed; a killed daemon closes nothing. */
+RING_TEST(padding_never_shows)
+{
+    enum { SIZE = 4096 + 1024 };
+    autofree uint8_t *block = aligned_alloc(4096, 8192);
+    for (int where = 0; where < PLACES; where++) {
+        const char *path = file_make(where, "a", SIZE);
+        struct node *n = NODE_UP(.filename = path, .direct = true);
+        memset(block, 'x', SIZE);
+        memset(block + SIZE, 0, 8192 - SIZE);
+        ck_assert_int_eq(n_write(n, 0, block, 8192, IO_PADDED | IO_FUA), 0);
+        ck_assert_int_eq(stat_of(path).st_size, SIZE);
+        ck_assert(n_holds(n, 0, 4096, 'x'));
+        ck_assert_int_eq(n_read(n, 4096, block, 4096), 0);
+        ck_assert(block[0] == 'x' && block[1023] == 'x' && bytes_are_zero(block + 1024, 3072));
+        for (unsigned flags = 0; flags <= IO_MAY_UNMAP; flags += IO_MAY_UNMAP) {
+            ck_assert_int_eq(n->driver->zero(n, NULL, 4096, 4096, flags | IO_PADDED), 0);
+            ck_assert_int_eq(stat_of(path).st_size, SIZE);
+            ck_assert_int_eq(n_read(n, 4096, block, 4096), 0);
+            ck_assert(bytes_are_zero(block, 4096));
+        }
+        /* Where a parent may make it longer, nothing is cut under its hands. */
+        atomic_store(&file_of(n)->may_grow, true);
+        ck_assert_int_eq(n_write(n, 4096, block, 4096, IO_PADDED), 0);
+        ck_assert_int_eq(stat_of(path).st_size, 8192);
+        node_down(n);
+        ck_assert_int_eq(stat_of(path).st_size, SIZE);
+    }
+}
+
 RING_TEST(vectors)
 {
     for (int where = 0; where < PLACES; where++) {
@@ -667,6 +698,7 @@ int main(void)
         nothing_left_open,
         rounded_tail,
         past_the_end,
+        padding_never_shows,
         vectors,
         large,
         zeroing,

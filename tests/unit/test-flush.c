@@ -349,6 +349,62 @@ START_TEST(a_flush_under_way_is_not_joined)
 }
 END_TEST
 
+/* ---- a synced write that fails may be the only one to be told of an earlier one that was lost ---- */
+
+static struct root *synced_root;
+static int synced_result;
+
+static void co_fn write_synced(void *arg)
+{
+    (void)arg;
+    synced_result = do_fill(synced_root, 0, 1, 512, IO_FUA);
+}
+
+/* What the kernel answers to the write, and to the same without a sync, should that be tried. */
+static void co_fn check_synced(int first, int second, bool breaks)
+{
+    char path[] = "/var/tmp/ringblk-flush-XXXXXX", text[128];
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(ftruncate(fd, 1 << 20), 0);
+    snprintf(text, sizeof text, "driver=file,node-name=f,filename=%s", path);
+    struct node *n = add(text);
+    if (!n->limits.fua) {
+        fprintf(stderr, "skipped: /var/tmp does not sync by itself\n");
+        goto end;
+    }
+    synced_root = root_on("e", ROOT_EXPORT, n, RW, PERM_ALL);
+    virtual_hold(true);
+    synced_result = 1;
+    ck_assert_int_eq(ring_spawn(ring_started(1), write_synced, NULL, "write"), 0);
+    for (int answers[] = { first, second }, i = 0; i < 2; i++) {
+        for (unsigned j = 0; j < 20; j++)
+            co_pause();
+        if (virtual_ops(1))
+            virtual_complete(1, answers[i]);
+    }
+    for (unsigned j = 0; j < 20; j++)
+        co_pause();
+    virtual_hold(false);
+    ck_assert_int_eq(synced_result, first);
+    ck_assert_int_eq(atomic_load(&n->broken), breaks);
+    ck_assert_int_eq(do_flush(synced_root), breaks ? -EIO : 0);
+    root_drop(synced_root);
+end:
+    del("f");
+    close(fd);
+    unlink(path);
+}
+
+CO_TEST(a_failed_synced_write_is_not_forgotten)
+{
+    check_synced(-EIO, 0, true);
+    check_synced(-ENOSPC, 512, true);      /* there was room: the sync failed */
+    check_synced(-ENOSPC, -ENOSPC, false); /* may go on when there is room again */
+    check_synced(-ENOSPC, -EIO, true);
+    check_synced(-EOPNOTSUPP, 0, false);
+}
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -362,6 +418,7 @@ int main(void)
         fua_through_an_unstable_mapping,
         whoever_joins_is_covered,
         a_flush_under_way_is_not_joined,
+        a_failed_synced_write_is_not_forgotten,
         NULL,
     };
     return run_tests("flush", tests);
