@@ -135,9 +135,11 @@ struct edge *node_child(const struct node *n, const char *name)
 
 /* ---- what parents need of a child ---- */
 
+/* Whoever writes may have to copy the rest of a cluster from below, or to look whether there is something
+ * to hide: that is reading, even if nobody reads the node itself. */
 static void for_backing(unsigned *perm, unsigned *shared)
 {
-    *perm &= PERM_READ;
+    *perm = *perm & PERM_ALL ? PERM_READ : 0;
     *shared =
         PERM_READ | PERM_WRITE_UNCHANGED | (*shared & PERM_WRITE ? PERM_WRITE | PERM_RESIZE : 0);
 }

@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -124,7 +125,7 @@ void monitors_yank(const char *chardev)
     struct monitor *m, *next;
     list_for_each_safe (m, next, &monitors, link) {
         if (m->options.chardev && strcmp(m->options.chardev, chardev) == 0)
-            cut_off(m, "it was yanked");
+            monitor_cut_off(m, "it was yanked");
     }
 }
 

@@ -117,6 +117,22 @@ CO_TEST(a_backing_child_is_shared_for_reading)
     root_drop(t);
 }
 
+/* Copying on write reads what lies below, even for one who only writes or resizes. */
+CO_TEST(a_backing_child_is_read_by_whoever_changes_the_overlay)
+{
+    static const unsigned perms[] = { PERM_WRITE, PERM_RESIZE, PERM_WRITE_UNCHANGED, PERM_READ };
+    add("driver=store,node-name=s");
+    add("driver=store,node-name=b");
+    struct node *f = add("driver=format,node-name=f,file=s,backing=b");
+    ck_assert_uint_eq(node_child(f, "backing")->perm, 0);
+    for (unsigned i = 0; i < 4; i++) {
+        struct root *x = root_on("x", ROOT_JOB, f, perms[i], PERM_ALL);
+        ck_assert_uint_eq(node_child(f, "backing")->perm, PERM_READ);
+        root_drop(x);
+    }
+    ck_assert_uint_eq(node_child(f, "backing")->perm, 0);
+}
+
 CO_TEST(filters_hand_permissions_down)
 {
     struct node *s = add("driver=store,node-name=s");
@@ -384,6 +400,7 @@ int main(void)
         two_who_both_want_it_alone_conflict,
         a_read_only_format_does_not_write_its_file,
         a_backing_child_is_shared_for_reading,
+        a_backing_child_is_read_by_whoever_changes_the_overlay,
         filters_hand_permissions_down,
         force_share_shares_all,
         a_drivers_refusal_undoes_everything,
