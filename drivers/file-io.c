@@ -18,6 +18,7 @@
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "drivers/file-status.h"
@@ -132,6 +133,20 @@ static int co_fn ring_transfer(const struct transfer *t)
     return r == -EAGAIN ? ring_block(worker_call, (void *)t) : r;
 }
 
+static int past_end_work(void *arg)
+{
+    const struct transfer *t = arg;
+    struct stat st;
+    return fstat(t->f->fd, &st) == 0 && t->offset >= (uint64_t)st.st_size;
+}
+
+/* A direct read that stopped at an end within a block goes on from there: at an offset that some file systems
+ * refuse where others say that there is no more. */
+static bool co_fn refused_at_the_end(const struct file *f, struct transfer *t, int r)
+{
+    return r == -EINVAL && !t->write && f->regular && f->direct && ring_block(past_end_work, t) > 0;
+}
+
 static int co_fn transfer_run(struct file *f, struct transfer *t)
 {
     bool try_inline = inline_allowed(t);
@@ -143,6 +158,8 @@ static int co_fn transfer_run(struct file *f, struct transfer *t)
             try_inline = false;
             continue;
         }
+        if (refused_at_the_end(f, t, r))
+            r = 0;
         if (r < 0)
             return r;
         if (r == 0) {

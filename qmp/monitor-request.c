@@ -5,17 +5,25 @@
  */
 #include <errno.h>
 #include <json-c/json.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "qmp/monitor-private.h"
 
+/* A value takes up to two hundred times the bytes of its text, in pieces that the C library keeps when they
+ * are freed: after a large one they go back to the system. */
 static void request_free(struct request *q)
 {
+    enum { LARGE_BYTES = 64 << 10 };
+    bool large = q->bytes > LARGE_BYTES;
+
     json_object_put(q->value);
     err_clear(&q->err);
     free(q);
+    if (large)
+        malloc_trim(0);
 }
 
 static struct json_object *error_object(const struct err *err)

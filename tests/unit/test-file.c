@@ -146,6 +146,23 @@ RING_TEST(past_the_end)
     }
 }
 
+/* An image that ends within a sector, read directly. */
+RING_TEST(direct_to_an_odd_end)
+{
+    const char *path = file_make(PLACE_DISK, "a", 9000);
+    struct node *n = NODE_UP(.filename = path, .direct = true);
+    uint64_t size = node_size(n);
+    ck_assert_uint_eq(size, 9216);
+    autofree uint8_t *bytes = aligned_alloc(4096, 12288);
+    memset(bytes, 'x', 12288);
+    ck_assert_int_eq(n_write(n, 0, bytes, 8192, 0), 0);
+    ck_assert_int_eq(n_read(n, 0, bytes, 12288), 0);
+    ck_assert(bytes[8191] == 'x' && bytes_are_zero(bytes + 8192, 4096));
+    ck_assert_int_eq(n_read(n, 8192, bytes, 1024), 0);
+    ck_assert(bytes_are_zero(bytes, 1024));
+    node_down(n);
+}
+
 /* As on a disk with blocks of 4096 bytes: through every road the file is as long as before when the write is
  * done, not only when the node is closed; a killed daemon closes nothing. */
 RING_TEST(padding_never_shows)
@@ -698,6 +715,7 @@ int main(void)
         nothing_left_open,
         rounded_tail,
         past_the_end,
+        direct_to_an_odd_end,
         padding_never_shows,
         vectors,
         large,
