@@ -50,6 +50,7 @@ struct nbd_listener {
 struct nbd_server {
     char *id; /* NULL: the default server */
     struct nbd_server_options *said;
+    struct object *tls_creds, *tls_authz; /* in use; NULL: none */
     bool stopping;
     struct list link;
     struct list listeners;
@@ -70,6 +71,7 @@ struct nbd_export {
 };
 
 struct nbd_connection;
+struct nbd_tls;
 
 struct nbd_request {
     struct list link; /* in connection->idle_requests */
@@ -107,6 +109,7 @@ struct nbd_connection {
 
     /* Fixed before it is handed over. */
     int fd;
+    struct nbd_tls *tls; /* NULL: bytes go as they are; used by the ring that has the connection */
     struct ring *ring;
     struct export *export;
     struct root *root;
@@ -160,6 +163,8 @@ void nbd_connection_ended(struct nbd_connection *c);
 /* nbd-receive.c: the data ring */
 void nbd_serve(struct work *start); /* connection->start_work */
 void nbd_kill_here(struct nbd_connection *c);
+/** nbd_received - a receive has ended: with so many bytes, 0 at the end, or a negative errno */
+void nbd_received(struct nbd_connection *c, int32_t result);
 /** nbd_pump - go on with whatever can go on: parse, send, receive, or end */
 void nbd_pump(struct nbd_connection *c);
 
@@ -200,6 +205,11 @@ bool nbd_reply_context(struct nbd_connection *c, const struct nbd_request *r, ui
 void nbd_send(struct nbd_connection *c);
 void nbd_send_later(struct nbd_connection *c); /* at the end of the turn */
 void nbd_out_free(struct nbd_connection *c);
+/** nbd_out_vectors - fill in connection->vectors with what is queued first; returns how many
+ * nbd_out_sent - that many bytes of it have left, or were copied
+ */
+unsigned nbd_out_vectors(struct nbd_connection *c);
+void nbd_out_sent(struct nbd_connection *c, size_t n);
 uint32_t nbd_error_number(int result);
 
 /* nbd-status.c */

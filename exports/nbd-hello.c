@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "exports/nbd-tls.h"
 #include "uring/await.h"
 
 enum { GO_ON = 0, BEGIN_TRANSMISSION = 1 }; /* what an option leads to; negative: close */
@@ -301,6 +302,32 @@ static int option_switch(struct hello *h)
     return hello_reply(h, NBD_REP_ACK, NULL, 0);
 }
 
+/* What was said in the clear counts for nothing afterwards: somebody else may have said it. */
+static int co_fn option_starttls(struct hello *h)
+{
+    int result;
+
+    if (!h->c->server->tls_creds)
+        return hello_refuse(h, NBD_REP_ERR_POLICY, "this server has no TLS");
+    if (h->length)
+        return hello_refuse(h, NBD_REP_ERR_INVALID, "this option takes no data");
+    if (h->c->tls)
+        return hello_refuse(h, NBD_REP_ERR_INVALID, "TLS is in use already");
+    result = hello_reply(h, NBD_REP_ACK, NULL, 0);
+    if (result == 0)
+        result = hello_flush(h);
+    if (result == 0)
+        result = nbd_tls_accept(h->c, h->deadline);
+    h->structured = h->extended = h->contexts_chosen = false;
+    return result < 0 ? result : GO_ON;
+}
+
+/* May the client say this before there is TLS? */
+static bool too_early(const struct hello *h)
+{
+    return h->c->server->tls_creds && !h->c->tls && h->option != NBD_OPT_STARTTLS;
+}
+
 static int co_fn answer_option(struct hello *h)
 {
     if (h->option == NBD_OPT_ABORT) {
@@ -309,6 +336,10 @@ static int co_fn answer_option(struct hello *h)
     }
     if (!h->fixed && h->option != NBD_OPT_EXPORT_NAME)
         return -EPROTO;
+    if (too_early(h))
+        return h->option == NBD_OPT_EXPORT_NAME
+                   ? -EPERM
+                   : hello_refuse(h, NBD_REP_ERR_TLS_REQD, "this server wants TLS first");
     if (h->c->server->stopping)
         return h->option == NBD_OPT_EXPORT_NAME
                    ? -ESHUTDOWN
@@ -316,6 +347,7 @@ static int co_fn answer_option(struct hello *h)
     switch (h->option) {
     case NBD_OPT_EXPORT_NAME: return option_export_name(h);
     case NBD_OPT_LIST: return option_list(h);
+    case NBD_OPT_STARTTLS: return option_starttls(h);
     case NBD_OPT_INFO:
     case NBD_OPT_GO: return option_info_or_go(h);
     case NBD_OPT_STRUCTURED_REPLY:

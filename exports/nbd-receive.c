@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "exports/nbd-connection.h"
+#include "exports/nbd-tls.h"
 
 enum {
     KEEP_IN_PLACE = 64 << 10
@@ -233,11 +234,8 @@ static bool parse(struct nbd_connection *c)
     return false;
 }
 
-static void received(struct op *op, int32_t result, uint32_t flags)
+void nbd_received(struct nbd_connection *c, int32_t result)
 {
-    struct nbd_connection *c = container_of(op, struct nbd_connection, receive);
-
-    (void)flags;
     if (result <= 0) {
         if (result != -EAGAIN && result != -EINTR)
             c->receive_ended = true;
@@ -251,12 +249,26 @@ static void received(struct op *op, int32_t result, uint32_t flags)
     nbd_pump(c);
 }
 
+static void received(struct op *op, int32_t result, uint32_t flags)
+{
+    (void)flags;
+    nbd_received(container_of(op, struct nbd_connection, receive), result);
+}
+
+static void receive_into(struct nbd_connection *c, uint8_t *p, size_t room, int flags)
+{
+    if (c->tls) {
+        nbd_tls_receive(c, p, room);
+        return;
+    }
+    c->receive.done = received;
+    op_recv(&c->receive, c->fd, p, room, flags);
+}
+
 static void receive(struct nbd_connection *c)
 {
-    c->receive.done = received;
     if (c->filling) {
-        op_recv(&c->receive, c->fd, c->filling->data + c->filled, c->filling->length - c->filled,
-                MSG_WAITALL);
+        receive_into(c, c->filling->data + c->filled, c->filling->length - c->filled, MSG_WAITALL);
         return;
     }
     if (c->in_start == c->in_end) {
@@ -266,7 +278,7 @@ static void receive(struct nbd_connection *c)
         c->in_end -= c->in_start;
         c->in_start = 0;
     }
-    op_recv(&c->receive, c->fd, c->in + c->in_end, NBD_RECEIVE_BYTES - c->in_end, 0);
+    receive_into(c, c->in + c->in_end, NBD_RECEIVE_BYTES - c->in_end, 0);
 }
 
 /* Nothing will come and nothing will leave any more: hand the connection back when all is quiet. */
@@ -283,6 +295,7 @@ static void end_if_quiet(struct nbd_connection *c)
         return;
     if (c->waits_for_memory)
         pool_forget(&c->memory);
+    nbd_tls_close(c);
     nbd_out_free(c);
     buffer_put(c->in, NBD_RECEIVE_BYTES);
     c->in = NULL;

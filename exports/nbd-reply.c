@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "exports/nbd-connection.h"
+#include "exports/nbd-tls.h"
 
 enum { HEADER_MAX = 64 };
 
@@ -249,7 +250,7 @@ bool nbd_reply_context(struct nbd_connection *c, const struct nbd_request *r, ui
 }
 
 /* @n bytes of the queue have left. */
-static void sent(struct nbd_connection *c, size_t n)
+void nbd_out_sent(struct nbd_connection *c, size_t n)
 {
     while (!list_empty(&c->out)) {
         struct nbd_chunk *chunk = container_of(c->out.next, struct nbd_chunk, link);
@@ -271,7 +272,7 @@ static void sent(struct nbd_connection *c, size_t n)
     }
 }
 
-static unsigned fill_vectors(struct nbd_connection *c)
+unsigned nbd_out_vectors(struct nbd_connection *c)
 {
     struct nbd_chunk *chunk;
     unsigned n = 0;
@@ -293,7 +294,7 @@ static void send_done(struct op *op, int32_t result, uint32_t flags)
     if (result < 0 && result != -EAGAIN && result != -EINTR)
         c->dead = true;
     else if (result > 0)
-        sent(c, (size_t)result);
+        nbd_out_sent(c, (size_t)result);
     if (!c->dead)
         nbd_send(c);
     nbd_pump(c);
@@ -303,18 +304,22 @@ void nbd_send(struct nbd_connection *c)
 {
     if (c->dead || op_in_flight(&c->send))
         return;
+    if (c->tls) {
+        nbd_tls_send(c);
+        return;
+    }
     for (;;) {
-        unsigned count = fill_vectors(c);
+        unsigned count = nbd_out_vectors(c);
         ssize_t n;
 
         if (!count) {
-            sent(c, 0); /* an abandoned reservation may have left an empty chunk */
+            nbd_out_sent(c, 0); /* an abandoned reservation may have left an empty chunk */
             return;
         }
         c->message = (struct msghdr){ .msg_iov = c->vectors, .msg_iovlen = count };
         n = sendmsg(c->fd, &c->message, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n > 0) {
-            sent(c, (size_t)n);
+            nbd_out_sent(c, (size_t)n);
         } else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
             /* The last chunk may grow meanwhile: the kernel was told of the bytes of now. */
             c->send.done = send_done;

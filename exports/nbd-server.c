@@ -17,7 +17,10 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "block/edit.h"
+#include "crypto/authz.h"
+#include "crypto/tls-creds.h"
 #include "exports/nbd-connection.h"
+#include "exports/nbd-tls.h"
 #include "uring/await.h"
 
 enum { ADDRESSES_MAX = 8, SOCKET_BUFFER = 4 << 20 };
@@ -54,7 +57,11 @@ ROW_STRUCT_TYPE(row_nbd_export_options, "BlockExportOptionsNbd", struct nbd_expo
                 row_uint32, .fallback = "10",                                                      \
                 .help = "A client must have negotiated within this time; 0: no limit"),            \
         ROW_OPT(struct nbd_server_options, "max-connections", max_connections, row_uint32,         \
-                .fallback = "100", .help = "Clients at one time; 0: no limit")
+                .fallback = "100", .help = "Clients at one time; 0: no limit"),                    \
+        ROW_OPT(struct nbd_server_options, "tls-creds", tls_creds, row_str,                        \
+                .help = "The TLS credentials; clients must use TLS then"),                         \
+        ROW_OPT(struct nbd_server_options, "tls-authz", tls_authz, row_str,                        \
+                .help = "The authorization object that a client's certificate is shown to")
 
 static const struct row server_rows[] = { SERVER_ROWS(row_socket_address), ROW_END };
 static const struct row server_rows_legacy[] = { SERVER_ROWS(row_socket_address_legacy), ROW_END };
@@ -100,11 +107,33 @@ static void server_free(struct nbd_server *s)
     if (s->said && s->said->addr.u)
         address_unlink(&s->said->addr);
     list_remove(&s->link);
+    if (s->tls_creds)
+        object_unuse(s->tls_creds);
+    if (s->tls_authz)
+        object_unuse(s->tls_authz);
     if (s->said)
         row_release(&row_nbd_server_options, s->said);
     free(s->said);
     free(s->id);
     free(s);
+}
+
+/* Find what its options name, and keep it from going. */
+static int use_tls(struct nbd_server *s, const struct nbd_server_options *o, struct err *err)
+{
+    if (o->tls_authz && !o->tls_creds)
+        return err_set(err, -EINVAL, "NBD server: 'tls-authz' needs 'tls-creds' as well");
+    if (o->tls_creds && !(s->tls_creds = tls_creds_find(o->tls_creds, true, err)))
+        return err->code;
+    if (o->tls_authz && !(s->tls_authz = authz_find(o->tls_authz, err))) {
+        s->tls_creds = NULL;
+        return err->code;
+    }
+    if (s->tls_creds)
+        object_use(s->tls_creds);
+    if (s->tls_authz)
+        object_use(s->tls_authz);
+    return 0;
 }
 
 /* A server that is known but does not listen yet. */
@@ -136,6 +165,11 @@ static struct nbd_server *server_new(const struct nbd_server_options *o, struct 
     list_init(&s->connections);
     list_push_back(&servers, &s->link);
     co_cond_init(&s->changed);
+    if (use_tls(s, o, err) < 0) {
+        row_release(&row_nbd_server_options, s->said); /* not ours to unlink */
+        server_free(s);
+        return NULL;
+    }
     return s;
 }
 
@@ -152,6 +186,7 @@ static void co_fn connection_free(struct nbd_connection *c)
     }
     if (c->tracked)
         track_release(c->tracked_node);
+    nbd_tls_free(c);
     close(c->fd);
     list_remove(&c->link);
     s->connection_count--;
@@ -491,19 +526,21 @@ char *nbd_server_uri(const char *id, const char *export_name)
     struct nbd_server *s = server_find(id);
     struct nbd_listener *l;
     autofree char *name = percent_encode(export_name, "/"), *where = NULL, *text = NULL;
+    const char *tls;
     char *uri = NULL;
     int n;
 
     if (!s || list_empty(&s->listeners) || !name)
         return NULL;
     l = container_of(s->listeners.next, struct nbd_listener, link);
+    tls = s->tls_creds ? "s" : "";
     text = s->said->addr.type == ADDRESS_UNIX ? address_text(&s->said->addr)
                                               : address_of_socket(l->fd, false);
     if (text && strncmp(text, "unix:", 5) == 0) {
         where = percent_encode(text + 5, "/");
-        n = where ? asprintf(&uri, "nbd+unix:///%s?socket=%s", name, where) : -1;
+        n = where ? asprintf(&uri, "nbd%s+unix:///%s?socket=%s", tls, name, where) : -1;
     } else {
-        n = text ? asprintf(&uri, "nbd://%s/%s", text, name) : -1;
+        n = text ? asprintf(&uri, "nbd%s://%s/%s", tls, text, name) : -1;
     }
     return n < 0 ? NULL : uri;
 }

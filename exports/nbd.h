@@ -17,6 +17,8 @@ struct nbd_server_options {
     struct socket_address addr;
     uint32_t max_connections;       /* 0: unlimited; default 100 */
     uint32_t handshake_max_seconds; /* 0: no limit; default 10 */
+    char *tls_creds; /* id of the credentials; clients must use TLS.  NULL: they can't */
+    char *tls_authz; /* id of who says which clients come in; NULL: all that TLS lets in */
 };
 /* NbdServerOptions (--nbd-server: addr is a SocketAddress) and the arguments of nbd-server-start (addr
  * is a SocketAddressLegacy); both fill in struct nbd_server_options. */

@@ -6,6 +6,7 @@
 #include "crypto/authz.h"
 #include "crypto/object.h"
 #include "crypto/secret.h"
+#include "crypto/tls-creds.h"
 #include "drivers/table.h"
 #include "exports/export.h"
 #include "exports/nbd.h"
@@ -13,8 +14,9 @@
 
 static const struct export_driver *const export_kinds[] = { &export_nbd, NULL };
 static const struct object_type *const object_types[] = {
-    &object_authz_list, &object_authz_listfile, &object_authz_simple,
-    &object_iothread,   &object_secret,         NULL,
+    &object_authz_list,    &object_authz_listfile, &object_authz_simple,
+    &object_iothread,      &object_secret,         &object_tls_creds_anon,
+    &object_tls_creds_psk, &object_tls_creds_x509, NULL,
 };
 static const struct event_type *const events[] = {
     &event_block_io_error,
