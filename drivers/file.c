@@ -388,14 +388,17 @@ static int permission_work(void *arg)
     return 0;
 }
 
-/* What nobody but this node may do with the file.  Parents that share writing share it within the graph,
- * where it is kept in order; another program's writes would go unseen. */
+/* What nobody but this node may do with the file.  Parents that share writing and resizing share it within
+ * the graph, where it is kept in order; another program's writes would go unseen, and the end that it cut off
+ * would read as zeroes. */
 static unsigned unshared_of(const struct node *n, unsigned perm, unsigned shared)
 {
     if (n->options.force_share)
         return 0;
+    if (perm)
+        shared &= ~(unsigned)PERM_RESIZE;
     if (perm & PERM_CHANGES)
-        shared &= ~(unsigned)(PERM_WRITE | PERM_RESIZE);
+        shared &= ~(unsigned)PERM_WRITE;
     return ~shared & PERM_ALL;
 }
 

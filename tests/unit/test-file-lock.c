@@ -54,7 +54,7 @@ RING_TEST(bytes)
     struct node *n = NODE_UP(.filename = path);
     ck_assert_uint_eq(locked_bytes(path), 0); /* nobody uses it */
     grant(n, PERM_READ, SHARE_ALL);
-    ck_assert_uint_eq(locked_bytes(path), 0x01);
+    ck_assert_uint_eq(locked_bytes(path), 0x81);
     grant(n, PERM_READ | PERM_WRITE | PERM_RESIZE, SHARE_READ);
     ck_assert_uint_eq(locked_bytes(path), 0xeb);
     grant(n, PERM_READ | PERM_WRITE_UNCHANGED, SHARE_READ | PERM_WRITE);
@@ -83,8 +83,10 @@ RING_TEST(two_nodes)
     deny(b, PERM_READ | PERM_WRITE, SHARE_ALL, used);
     ck_assert_uint_eq(locked_bytes(path), 0xe3); /* what was refused left nothing */
     grant(b, PERM_READ, SHARE_READ | PERM_WRITE | PERM_RESIZE);
+    grant(b, 0, SHARE_ALL);
     grant(a, PERM_READ | PERM_RESIZE, SHARE_READ | PERM_WRITE);
     deny(b, PERM_READ, SHARE_READ, shared);
+    deny(b, PERM_READ, SHARE_ALL, shared); /* a reader does not let anybody cut off what it reads */
     grant(a, 0, SHARE_ALL);
     grant(b, PERM_READ | PERM_WRITE, SHARE_READ);
     node_down(a);
@@ -119,7 +121,7 @@ RING_TEST(prepare_and_abort)
     /* Both the old and the new ones until it is decided. */
     ck_assert_uint_eq(locked_bytes(path), 0xe3);
     ck_assert_int_eq(n->driver->permissions(n, PERM_WRITE, SHARE_READ, PERM_ABORT, &err), 0);
-    ck_assert_uint_eq(locked_bytes(path), 0x01);
+    ck_assert_uint_eq(locked_bytes(path), 0x81);
     node_down(n);
 }
 
@@ -178,14 +180,14 @@ RING_TEST(writable_on_demand)
     ck_assert_int_eq(n->driver->map(n, 0, 4096, true, false, &m), 0);
     ck_assert_int_eq(m.kind, MAP_LONG_ROAD);
     grant(n, PERM_READ, SHARE_ALL);
-    ck_assert_uint_eq(locked_bytes(path), 0x01);
+    ck_assert_uint_eq(locked_bytes(path), 0x81);
 
     autoerr err = { 0 };
     ck_assert_int_eq(change(n, PERM_READ | PERM_WRITE, SHARE_READ, &err), -EACCES);
     ck_assert_ptr_nonnull(strstr(err.msg, "/dev/fdset/"));
     err_clear(&err);
     ck_assert(n->read_only);
-    ck_assert_uint_eq(locked_bytes(path), 0x01);
+    ck_assert_uint_eq(locked_bytes(path), 0x81);
 
     add_to_set(&id, path, O_RDWR);
     ck_assert_int_eq(
@@ -193,7 +195,7 @@ RING_TEST(writable_on_demand)
     ck_assert_int_eq(
         n->driver->permissions(n, PERM_READ | PERM_WRITE, SHARE_READ, PERM_ABORT, &err), 0);
     ck_assert(n->read_only);
-    ck_assert_uint_eq(locked_bytes(path), 0x01);
+    ck_assert_uint_eq(locked_bytes(path), 0x81);
 
     grant(n, PERM_READ | PERM_WRITE, SHARE_READ);
     ck_assert(!n->read_only);
@@ -203,7 +205,7 @@ RING_TEST(writable_on_demand)
     ck_assert_int_eq(n->driver->map(n, 0, 4096, true, false, &m), 0);
     ck_assert_int_eq(m.kind, MAP_HERE);
     grant(n, PERM_READ, SHARE_ALL);
-    ck_assert_uint_eq(locked_bytes(path), 0x01);
+    ck_assert_uint_eq(locked_bytes(path), 0x81);
     autoerr none = { 0 };
     ck_assert_int_eq(fdset_remove(id, NULL, &none), 0);
     node_down(n);
