@@ -36,7 +36,7 @@ class Qmp:
 
     def __init__(self, path, negotiate=True):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         self.socket.connect(path)
         self.file = self.socket.makefile("rb")
         self.events = []

@@ -189,7 +189,7 @@ def resident(d):
 
 def descriptors(d, least):
     """How many there are once those that are being closed are closed."""
-    for _ in range(500):
+    for _ in range(6000):
         now = d.descriptors()
         if now <= least:
             break
