@@ -188,8 +188,7 @@ static void next_turn(struct nbd_connection *c)
  * connections the others keep the CPUs busy, and fewer, larger sends cost less. */
 static bool worth_sending(const struct nbd_connection *c, unsigned requests, uint64_t bytes)
 {
-    return bytes >= NBD_PIECE_BYTES ||
-           (requests >= NBD_PIECE_REQUESTS && ring_load(c->ring) == 1);
+    return bytes >= NBD_PIECE_BYTES || (requests >= NBD_PIECE_REQUESTS && ring_load(c->ring) == 1);
 }
 
 /* Start all whole requests that are in the buffer, as far as limits allow.
