@@ -4,8 +4,8 @@
  *
  * A connection's life: the control ring accepts it and negotiates
  * (nbd-hello.c); then it is handed to a data ring, where everything about it
- * happens (nbd-receive.c parses requests, nbd-request.c runs them, nbd-reply.c
- * sends what they answer); at the end the data ring hands it back and the
+ * happens (nbd-receive.c parses requests, nbd-request.c runs them, nbd-pieces.c
+ * those for which there is too little memory, nbd-reply.c sends what they answer); at the end the data ring hands it back and the
  * control ring frees it.  Only `link`, `killing` and `ended` belong to the
  * control ring meanwhile.
  */
@@ -22,14 +22,12 @@
 enum {
     NBD_REQUESTS_MAX = 128,        /* in flight per connection */
     NBD_BYTES_MAX = 64 << 20,      /* of payload and unsent replies per connection */
+    NBD_OWN_BYTES = 2 << 20,       /* ... that it may have whatever other clients hold */
     NBD_RECEIVE_BYTES = 256 << 10, /* the receive buffer: many requests in one call */
     NBD_CHUNK_BYTES =
         512 << 10, /* replies are gathered in pieces of this size; one inline read fits */
-    NBD_INLINE_MAX = 256 << 10,      /* bytes; larger requests never run inside the loop's turn */
-    NBD_INLINE_ALONE_MAX = 64 << 10, /* the same, of a connection that has its ring for itself */
-    NBD_TURN_BYTES = 1 << 20,        /* inline bytes after which other connections get their turn */
-    NBD_PIECE_BYTES = 256 << 10,     /* replies that are sent before the turn has ended */
-    NBD_PIECE_REQUESTS = 16,         /* the same, of a connection that has its ring for itself */
+    NBD_INLINE_MAX = 256 << 10, /* bytes; larger requests never run inside the loop's turn */
+    NBD_TURN_BYTES = 1 << 20,   /* inline bytes after which other connections get their turn */
     NBD_REPLY_VECTORS = 64,
 };
 
@@ -84,8 +82,9 @@ struct nbd_request {
     struct op op;
     struct shortcut shortcut;
     uint64_t cookie, offset, length;
-    uint64_t since; /* when it arrived, ring_turn_now(); 0: not yet */
-    uint8_t *data;  /* payload, or what was read; data_room bytes of a pool buffer */
+    uint64_t part_offset, part_length; /* what `data` is for: all of it, or a piece */
+    uint64_t since;                    /* when it arrived, ring_turn_now(); 0: not yet */
+    uint8_t *data; /* payload, or what was read; data_room bytes on the connection's account */
     size_t data_room;
     uint16_t type, flags;
     int result;
@@ -95,9 +94,8 @@ struct nbd_request {
 struct nbd_chunk {
     struct list link;
     uint8_t *p;
-    size_t room;       /* of the pool buffer */
+    size_t room;       /* bytes at p, on the connection's account */
     size_t start, end; /* not yet sent */
-    size_t charge;     /* bytes to take off connection->bytes when it has been sent */
 };
 
 struct nbd_connection {
@@ -129,10 +127,12 @@ struct nbd_connection {
     uint8_t *in; /* NBD_RECEIVE_BYTES, or NULL while idle */
     size_t in_start, in_end;
     uint64_t skip;               /* payload bytes of a refused write still to be thrown away */
-    struct nbd_request *filling; /* a write whose payload is coming */
+    struct nbd_request *filling; /* a write whose payload, or the next piece of it, is coming */
     size_t filled;
-    bool receive_ended; /* the client will send no more: finish what is in flight */
-    bool dead;          /* the socket is of no use any more */
+    struct nbd_request *in_pieces; /* nothing else is begun meanwhile (nbd-pieces.c) */
+    bool piece_due;                /* a read's next piece waits for the client to take this one */
+    bool receive_ended;            /* the client will send no more: finish what is in flight */
+    bool dead;                     /* the socket is of no use any more */
     bool pumping;
     bool finished; /* handed back */
 
@@ -145,11 +145,9 @@ struct nbd_connection {
     bool again_queued;
     struct work turn_end; /* sends what the turn has gathered */
     bool turn_end_queued;
-    struct pool_waiter memory;
-    bool waits_for_memory;
 
     unsigned in_flight;
-    uint64_t bytes; /* payloads in flight and replies not yet sent */
+    struct pool_account memory; /* payloads in flight, replies not yet sent, and `in` */
     struct list idle_requests;
 };
 
@@ -171,11 +169,28 @@ void nbd_received(struct nbd_connection *c, int32_t result);
 /** nbd_pump - go on with whatever can go on: parse, send, receive, or end */
 void nbd_pump(struct nbd_connection *c);
 
+/* nbd-pieces.c */
+/** nbd_pieces_begin - run @r, a read or write without a buffer for the whole, in pieces
+ * @payload, @have: a write's first bytes; the others are received as they are wanted.
+ * False: not now, something must end or leave before; or no memory at all.
+ */
+bool nbd_pieces_begin(struct nbd_request *r, const uint8_t *payload, size_t have);
+/** nbd_pieces_go_on - the next piece of a read, if it is time for it
+ * nbd_piece_done - the running piece has ended with r->result
+ * nbd_pieces_end - @r is done with; payload that still comes is thrown away
+ */
+void nbd_pieces_go_on(struct nbd_connection *c);
+void nbd_piece_done(struct nbd_request *r);
+void nbd_pieces_end(struct nbd_request *r);
+
 /* nbd-request.c */
 struct nbd_request *nbd_request_get(struct nbd_connection *c);
 void nbd_request_put(struct nbd_request *r);
-/** nbd_request_start - run it; its reply is queued sooner or later */
+/** nbd_request_start - run it, or its piece; its reply is queued sooner or later
+ * nbd_request_end - its reply is queued, or not (the system is out of memory); let the connection go on
+ */
 void nbd_request_start(struct nbd_request *r);
+void nbd_request_end(struct nbd_request *r, bool queued);
 /** nbd_request_check_form - what can be judged without looking at the node: 0, or the negative errno with
  * which the request is refused at once
  */
@@ -188,18 +203,26 @@ bool nbd_serve_inline(struct nbd_connection *c, uint16_t type, uint16_t flags, u
                       uint64_t offset, uint32_t length, const uint8_t *payload);
 enum io_kind nbd_kind(uint16_t type);
 
-/* nbd-reply.c: all queue; nbd_send() sends. */
-/** nbd_reply_status - "done" or an error (negative errno), without data; false: out of memory */
+/* nbd-reply.c: all queue; nbd_send() sends.  What ends a request finds room in any case; false: the system
+ * is out of memory. */
+/** nbd_may_answer - is there room for one more answer?  Asked before a request is begun. */
+bool nbd_may_answer(const struct nbd_connection *c);
+/** nbd_reply_status - "done" or an error (negative errno), without data */
 bool nbd_reply_status(struct nbd_connection *c, uint64_t cookie, uint64_t offset, int result);
 /** nbd_reply_data - the bytes that a read request got; takes the request's buffer over */
 bool nbd_reply_data(struct nbd_connection *c, struct nbd_request *r);
+/** nbd_reply_piece - the same for one piece, while nothing else is queued: in a chunk of its own where
+ * nbd_reply_in_chunks(), else as the next bytes of the one answer
+ */
+bool nbd_reply_piece(struct nbd_connection *c, struct nbd_request *r);
+bool nbd_reply_in_chunks(const struct nbd_request *r);
 /** nbd_reply_reserve - room for header and @length bytes of a read's answer in one piece; the bytes
- * are to be written to what it returns, then nbd_reply_commit(); NULL: no memory
+ * are to be written to what it returns, then nbd_reply_commit(); NULL: no memory now
  */
 uint8_t *nbd_reply_reserve(struct nbd_connection *c, uint64_t cookie, uint64_t offset,
                            uint32_t length);
 void nbd_reply_commit(struct nbd_connection *c, uint32_t length);
-/** nbd_reply_contexts - one chunk of block status; @extents are pairs of length and flags */
+/** nbd_reply_context - one chunk of block status: @extents, or only the first when memory is short */
 struct nbd_extent {
     uint64_t length, flags;
 };

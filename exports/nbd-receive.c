@@ -67,31 +67,19 @@ static int parse_header(const struct nbd_connection *c, const uint8_t *p, size_t
 
 static bool over_limits(const struct nbd_connection *c)
 {
-    return c->in_flight >= NBD_REQUESTS_MAX || c->bytes >= NBD_BYTES_MAX;
+    return c->in_flight >= NBD_REQUESTS_MAX || c->memory.held >= NBD_BYTES_MAX ||
+           !nbd_may_answer(c);
 }
 
-static void memory_came_back(struct pool_waiter *w)
+static bool moves_bytes(const struct header *h)
 {
-    struct nbd_connection *c = container_of(w, struct nbd_connection, memory);
-
-    c->waits_for_memory = false;
-    nbd_pump(c);
+    return h->type == NBD_CMD_READ || h->type == NBD_CMD_WRITE;
 }
 
-static void wait_for_memory(struct nbd_connection *c)
-{
-    if (c->waits_for_memory)
-        return;
-    c->waits_for_memory = true;
-    c->memory.fn = memory_came_back;
-    pool_notify(&c->memory);
-}
-
-/* A request of its own for @h, with a buffer if it moves bytes; NULL: no memory now. */
+/* A request of its own for @h, still without a buffer; NULL: no memory. */
 static struct nbd_request *make_request(struct nbd_connection *c, const struct header *h)
 {
     struct nbd_request *r = nbd_request_get(c);
-    size_t room = h->type == NBD_CMD_READ || h->type == NBD_CMD_WRITE ? h->length : 0;
 
     if (!r)
         return NULL;
@@ -100,13 +88,19 @@ static struct nbd_request *make_request(struct nbd_connection *c, const struct h
     r->cookie = h->cookie;
     r->offset = h->offset;
     r->length = h->length;
-    if (room && !(r->data = buffer_get(room))) {
-        nbd_request_put(r);
-        return NULL;
-    }
-    r->data_room = room;
-    c->bytes += room;
+    r->part_offset = h->offset;
+    r->part_length = h->length;
     return r;
+}
+
+/* All that @r moves has a buffer, or needs none. */
+static bool give_buffer(struct nbd_request *r, const struct header *h)
+{
+    if (!moves_bytes(h) || !h->length)
+        return true;
+    r->data = account_get(&r->connection->memory, h->length);
+    r->data_room = r->data ? h->length : 0;
+    return r->data != NULL;
 }
 
 static void refuse(struct nbd_connection *c, const struct header *h, int result)
@@ -117,18 +111,31 @@ static void refuse(struct nbd_connection *c, const struct header *h, int result)
         c->dead = true;
 }
 
-/* A write whose payload is not all there yet: gather it where it will be used. */
-static bool begin_filling(struct nbd_connection *c, const struct header *h, const uint8_t *payload,
-                          size_t have)
+/* A request that can't be served in line, with @have bytes of its payload.  False: not now. */
+static bool begin(struct nbd_connection *c, const struct header *h, const uint8_t *payload,
+                  size_t have)
 {
     struct nbd_request *r = make_request(c, h);
 
-    if (!r)
-        return false;
-    memcpy(r->data, payload, have);
-    c->filling = r;
-    c->filled = have;
-    return true;
+    if (r && give_buffer(r, h)) {
+        if (have)
+            memcpy(r->data, payload, have);
+        if (h->payload && have < h->length) { /* gather it where it will be used */
+            c->filling = r;
+            c->filled = have;
+        } else {
+            nbd_request_start(r);
+        }
+        return true;
+    }
+    if (r && nbd_pieces_begin(r, payload, have))
+        return true;
+    if (r)
+        nbd_request_put(r);
+    /* What is in flight or unsent gives memory back and pumps; a client without either is one too many. */
+    if (!c->in_flight && list_empty(&c->out))
+        c->dead = true;
+    return false;
 }
 
 /* One request with its payload, if any, in the buffer or to come.
@@ -138,7 +145,6 @@ static size_t take_one(struct nbd_connection *c, const struct header *h, const u
 {
     uint64_t payload = h->payload ? h->length : 0;
     int result = nbd_request_check_form(c, h->type, h->flags, h->offset, h->length);
-    struct nbd_request *r;
 
     if (h->payload && h->type != NBD_CMD_WRITE)
         result = -EINVAL;
@@ -149,21 +155,15 @@ static size_t take_one(struct nbd_connection *c, const struct header *h, const u
         c->skip = payload - here;
         return h->bytes + here;
     }
-    if (payload > have) {
-        if (payload <= KEEP_IN_PLACE)
-            return 0;
-        return begin_filling(c, h, p + h->bytes, have) ? h->bytes + have : 0;
-    }
-    if (h->length <= NBD_INLINE_MAX && nbd_serve_inline(c, h->type, h->flags, h->cookie, h->offset,
-                                                        (uint32_t)h->length, p + h->bytes))
-        return h->bytes + payload;
-    r = make_request(c, h);
-    if (!r)
+    if (payload <= have)
+        have = payload;
+    else if (payload <= KEEP_IN_PLACE)
         return 0;
-    if (payload)
-        memcpy(r->data, p + h->bytes, payload);
-    nbd_request_start(r);
-    return h->bytes + payload;
+    if (have == payload && h->length <= NBD_INLINE_MAX &&
+        nbd_serve_inline(c, h->type, h->flags, h->cookie, h->offset, (uint32_t)h->length,
+                         p + h->bytes))
+        return h->bytes + payload;
+    return begin(c, h, p + h->bytes, have) ? h->bytes + have : 0;
 }
 
 static void go_on_next_turn(struct work *w)
@@ -183,20 +183,11 @@ static void next_turn(struct nbd_connection *c)
     ring_post(c->ring, &c->again);
 }
 
-/* Has the turn gathered so much that it is better sent now than at its end?  The client then works on
- * it meanwhile, and large replies leave while the CPU's cache still has them.  Among several
- * connections the others keep the CPUs busy, and fewer, larger sends cost less. */
-static bool worth_sending(const struct nbd_connection *c, unsigned requests, uint64_t bytes)
-{
-    return bytes >= NBD_PIECE_BYTES || (requests >= NBD_PIECE_REQUESTS && ring_load(c->ring) == 1);
-}
-
 /* Start all whole requests that are in the buffer, as far as limits allow.
  * Return: true when more bytes from the client are wanted. */
 static bool parse(struct nbd_connection *c)
 {
-    uint64_t budget = NBD_TURN_BYTES, sent_at = budget;
-    unsigned requests = 0;
+    uint64_t budget = NBD_TURN_BYTES;
 
     while (!c->dead && !c->receive_ended) {
         size_t have = c->in_end - c->in_start, used;
@@ -229,21 +220,14 @@ static bool parse(struct nbd_connection *c)
             return false;
         }
         used = take_one(c, &h, c->in + c->in_start, have);
-        if (!used) {
-            if (h.payload && h.length > have - h.bytes && h.length <= KEEP_IN_PLACE)
-                return true;
-            wait_for_memory(c);
-            return false;
-        }
+        if (!used)
+            return h.payload && h.length > have - h.bytes && h.length <= KEEP_IN_PLACE;
         c->in_start += used;
         budget -= h.length < budget ? h.length : budget;
-        if (worth_sending(c, ++requests, sent_at - budget)) {
-            nbd_send(c);
-            requests = 0;
-            sent_at = budget;
-        }
         if (c->filling)
             return true;
+        if (c->in_pieces)
+            return false;
     }
     return false;
 }
@@ -255,7 +239,7 @@ void nbd_received(struct nbd_connection *c, int32_t result)
             c->receive_ended = true;
     } else if (c->filling && !c->dead) {
         c->filled += (size_t)result;
-        if (c->filled == c->filling->length)
+        if (c->filled == c->filling->part_length)
             nbd_request_start(take_ptr(&c->filling));
     } else if (!c->dead) {
         c->in_end += (size_t)result;
@@ -282,7 +266,8 @@ static void receive_into(struct nbd_connection *c, uint8_t *p, size_t room, int 
 static void receive(struct nbd_connection *c)
 {
     if (c->filling) {
-        receive_into(c, c->filling->data + c->filled, c->filling->length - c->filled, MSG_WAITALL);
+        receive_into(c, c->filling->data + c->filled, c->filling->part_length - c->filled,
+                     MSG_WAITALL);
         return;
     }
     if (c->in_start == c->in_end) {
@@ -307,11 +292,9 @@ static void end_if_quiet(struct nbd_connection *c)
     if (c->in_flight || op_in_flight(&c->receive) || op_in_flight(&c->send) || c->again_queued ||
         c->turn_end_queued || (!c->dead && !list_empty(&c->out)))
         return;
-    if (c->waits_for_memory)
-        pool_forget(&c->memory);
     nbd_tls_close(c);
     nbd_out_free(c);
-    buffer_put(c->in, NBD_RECEIVE_BYTES);
+    account_put(&c->memory, c->in, NBD_RECEIVE_BYTES);
     c->in = NULL;
     for (struct list *l; (l = list_pop_front(&c->idle_requests));)
         free(container_of(l, struct nbd_request, link));
@@ -326,9 +309,11 @@ void nbd_pump(struct nbd_connection *c)
     if (c->pumping) /* a request ended within parse(): the loop below goes on anyway */
         return;
     c->pumping = true;
-    wanted = !c->dead && !c->receive_ended && !c->filling && !op_in_flight(&c->receive) && parse(c);
+    wanted = !c->dead && !c->receive_ended && !c->filling && !c->in_pieces &&
+             !op_in_flight(&c->receive) && parse(c);
     if (!op_in_flight(&c->send))
         nbd_send(c);
+    nbd_pieces_go_on(c);
     c->pumping = false;
     if (c->dead || c->receive_ended)
         end_if_quiet(c);
@@ -348,8 +333,9 @@ void nbd_serve(struct work *start)
 
     list_init(&c->out);
     list_init(&c->idle_requests);
-    c->in = buffer_get(NBD_RECEIVE_BYTES);
+    c->memory = (struct pool_account){ .own = NBD_OWN_BYTES };
+    c->in = account_get(&c->memory, NBD_RECEIVE_BYTES);
     if (!c->in)
-        c->dead = true; /* past the ring's memory: a new client is the one to go */
+        c->dead = true; /* the system is out of memory */
     nbd_pump(c);
 }

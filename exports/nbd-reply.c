@@ -5,8 +5,10 @@
  * what is ready meanwhile joins the next one.  A reply is whole in the queue
  * before any of it is sent, so replies never mix.
  *
- * Invariant: connection->bytes counts what is charged to unsent chunks and to
- * requests in flight; it never exceeds NBD_BYTES_MAX by more than one request.
+ * A client that takes nothing holds what it has; its ring's other clients must
+ * not starve of it.  So all buffers are on the connection's account, and a reply
+ * that finds no room there makes do with a small chunk: as there are never more
+ * of those than requests in flight, they are few.
  */
 #include <errno.h>
 #include <string.h>
@@ -15,7 +17,7 @@
 #include "exports/nbd-connection.h"
 #include "exports/nbd-tls.h"
 
-enum { HEADER_MAX = 64 };
+enum { HEADER_MAX = 64, SMALL_CHUNK_BYTES = 4096 };
 
 _Static_assert(NBD_INLINE_MAX + HEADER_MAX <= NBD_CHUNK_BYTES, "an inline read fits into a chunk");
 
@@ -43,47 +45,68 @@ uint32_t nbd_error_number(int result)
     }
 }
 
-static struct nbd_chunk *chunk_new(size_t room)
+/* @anyway: past the limits of the account. */
+static struct nbd_chunk *chunk_new(struct nbd_connection *c, size_t room, bool anyway)
 {
     struct nbd_chunk *chunk = calloc(1, sizeof(*chunk));
+    struct pool_account *a = &c->memory;
 
     if (!chunk)
         return NULL;
     list_init(&chunk->link);
     chunk->room = room;
-    if (room && !(chunk->p = buffer_get(room))) {
+    if (room && !(chunk->p = anyway ? account_get_anyway(a, room) : account_get(a, room))) {
         free(chunk);
         return NULL;
     }
     return chunk;
 }
 
-static void chunk_free(struct nbd_chunk *chunk)
+static void chunk_free(struct nbd_connection *c, struct nbd_chunk *chunk)
 {
     if (chunk)
-        buffer_put(chunk->p, chunk->room);
+        account_put(&c->memory, chunk->p, chunk->room);
     free(chunk);
 }
 
-/* The last chunk, if @len more bytes fit into it; else a fresh one. */
+/* The last chunk, if @len more bytes fit into it. */
+static struct nbd_chunk *last_with_room(const struct nbd_connection *c, size_t len)
+{
+    struct nbd_chunk *last;
+
+    if (list_empty(&c->out))
+        return NULL;
+    last = container_of(c->out.prev, struct nbd_chunk, link);
+    return last->room - last->end >= len ? last : NULL;
+}
+
+/* That one, or a fresh one; NULL: no memory now. */
 static struct nbd_chunk *chunk_with_room(struct nbd_connection *c, size_t len)
 {
-    struct nbd_chunk *last = NULL;
+    struct nbd_chunk *last = last_with_room(c, len);
 
-    if (len > NBD_CHUNK_BYTES)
-        return NULL;
-    if (!list_empty(&c->out))
-        last = container_of(c->out.prev, struct nbd_chunk, link);
-    if (last && last->room - last->end >= len)
+    if (last || len > NBD_CHUNK_BYTES)
         return last;
-    if (len > NBD_CHUNK_BYTES)
-        last = chunk_new(len);
-    else if (!(last = take_ptr(&c->spare)))
-        last = chunk_new(NBD_CHUNK_BYTES);
-    if (!last)
+    if (!(last = take_ptr(&c->spare)) && !(last = chunk_new(c, NBD_CHUNK_BYTES, false)))
         return NULL;
     list_push_back(&c->out, &last->link);
     return last;
+}
+
+/* For what must be said: room for HEADER_MAX bytes whatever the limits are. */
+static struct nbd_chunk *chunk_for_header(struct nbd_connection *c)
+{
+    struct nbd_chunk *last = chunk_with_room(c, HEADER_MAX);
+
+    if (last || !(last = chunk_new(c, SMALL_CHUNK_BYTES, true)))
+        return last;
+    list_push_back(&c->out, &last->link);
+    return last;
+}
+
+bool nbd_may_answer(const struct nbd_connection *c)
+{
+    return last_with_room(c, HEADER_MAX) || c->spare || account_may(&c->memory, NBD_CHUNK_BYTES);
 }
 
 /* Write the header of a reply chunk; returns its length. */
@@ -125,24 +148,23 @@ static size_t put_simple(uint8_t *p, uint64_t cookie, uint32_t error)
     return sizeof(simple);
 }
 
-/* The header of a successful read of @length bytes; returns its length. */
+/* The header of @length bytes read @at, the @last of a request at @offset or not; returns its length. */
 static size_t put_read_header(const struct nbd_connection *c, uint8_t *p, uint64_t cookie,
-                              uint64_t offset, uint32_t length)
+                              uint64_t offset, uint64_t at, uint64_t length, bool last)
 {
-    be64 start = put_be64(offset);
+    be64 start = put_be64(at);
     size_t n;
 
     if (c->style == NBD_SIMPLE)
         return put_simple(p, cookie, 0);
-    n = put_header(c, p, NBD_CHUNK_OFFSET_DATA, true, cookie, offset,
-                   sizeof(start) + (uint64_t)length);
+    n = put_header(c, p, NBD_CHUNK_OFFSET_DATA, last, cookie, offset, sizeof(start) + length);
     memcpy(p + n, &start, sizeof(start));
     return n + sizeof(start);
 }
 
 bool nbd_reply_status(struct nbd_connection *c, uint64_t cookie, uint64_t offset, int result)
 {
-    struct nbd_chunk *chunk = chunk_with_room(c, HEADER_MAX);
+    struct nbd_chunk *chunk = chunk_for_header(c);
     uint32_t error = nbd_error_number(result);
     uint8_t *p;
 
@@ -174,7 +196,7 @@ uint8_t *nbd_reply_reserve(struct nbd_connection *c, uint64_t cookie, uint64_t o
         return NULL;
     /* chunk->end stays until the commit, so that an abandoned reservation costs nothing. */
     return chunk->p + chunk->end +
-           put_read_header(c, chunk->p + chunk->end, cookie, offset, length);
+           put_read_header(c, chunk->p + chunk->end, cookie, offset, offset, length, true);
 }
 
 void nbd_reply_commit(struct nbd_connection *c, uint32_t length)
@@ -185,50 +207,86 @@ void nbd_reply_commit(struct nbd_connection *c, uint32_t length)
                                                  : sizeof(struct nbd_extended_reply) + 8;
 
     chunk->end += header + length;
-    chunk->charge += length;
-    c->bytes += length;
+}
+
+/* The part of @r that was read, in its own buffer. */
+static bool queue_part(struct nbd_connection *c, struct nbd_request *r)
+{
+    struct nbd_chunk *data = chunk_new(c, 0, false);
+
+    if (!data)
+        return false;
+    data->p = take_ptr(&r->data);
+    data->room = r->data_room;
+    data->end = r->part_length;
+    r->data_room = 0;
+    list_push_back(&c->out, &data->link);
+    return true;
 }
 
 bool nbd_reply_data(struct nbd_connection *c, struct nbd_request *r)
 {
     uint32_t length = (uint32_t)r->length;
-    struct nbd_chunk *chunk, *data;
+    struct nbd_chunk *chunk;
+    uint8_t *p;
 
     if (length == 0)
         return nbd_reply_status(c, r->cookie, r->offset, 0);
-    if (length <= NBD_CHUNK_BYTES / 8) { /* cheaper copied than sent as a piece of its own */
-        uint8_t *p = nbd_reply_reserve(c, r->cookie, r->offset, length);
-        if (!p)
-            return false;
+    /* A short one is cheaper copied than sent as a piece of its own. */
+    if (length <= NBD_CHUNK_BYTES / 8 &&
+        (p = nbd_reply_reserve(c, r->cookie, r->offset, length)) != NULL) {
         memcpy(p, r->data, length);
         nbd_reply_commit(c, length);
         return true;
     }
-    chunk = chunk_with_room(c, HEADER_MAX);
-    data = chunk ? chunk_new(0) : NULL;
-    if (!data)
+    chunk = chunk_for_header(c);
+    if (!chunk)
         return false;
-    chunk->end += put_read_header(c, chunk->p + chunk->end, r->cookie, r->offset, length);
-    data->p = take_ptr(&r->data);
-    /* The buffer is in connection->bytes already: the charge moves from the request to the chunk. */
-    data->room = data->charge = r->data_room;
-    r->data_room = 0;
-    data->end = length;
-    list_push_back(&c->out, &data->link);
-    return true;
+    chunk->end +=
+        put_read_header(c, chunk->p + chunk->end, r->cookie, r->offset, r->offset, length, true);
+    return queue_part(c, r);
+}
+
+bool nbd_reply_in_chunks(const struct nbd_request *r)
+{
+    return r->connection->style != NBD_SIMPLE && !(r->flags & NBD_CMD_FLAG_DF);
+}
+
+bool nbd_reply_piece(struct nbd_connection *c, struct nbd_request *r)
+{
+    uint64_t end = r->offset + r->length, part_end = r->part_offset + r->part_length;
+    bool in_chunks = nbd_reply_in_chunks(r);
+    struct nbd_chunk *chunk;
+
+    if (in_chunks || r->part_offset == r->offset) {
+        chunk = chunk_for_header(c);
+        if (!chunk)
+            return false;
+        chunk->end +=
+            put_read_header(c, chunk->p + chunk->end, r->cookie, r->offset, r->part_offset,
+                            in_chunks ? r->part_length : r->length, !in_chunks || part_end == end);
+    }
+    return queue_part(c, r);
 }
 
 bool nbd_reply_context(struct nbd_connection *c, const struct nbd_request *r, uint32_t context,
                        const struct nbd_extent *extents, unsigned count, bool last)
 {
     bool wide = c->style == NBD_EXTENDED;
-    size_t body = wide ? 8 + (size_t)count * 16 : 4 + (size_t)count * 8;
-    struct nbd_chunk *chunk = chunk_with_room(c, HEADER_MAX + body);
-    be32 id = put_be32(context), n = put_be32(count);
+    size_t fixed = wide ? 8 : 4, each = wide ? 16 : 8;
+    struct nbd_chunk *chunk = chunk_with_room(c, HEADER_MAX + fixed + count * each);
+    be32 id = put_be32(context), n;
+    size_t body;
     uint8_t *p;
 
+    if (!chunk) {
+        count = 1; /* the client asks again for the rest */
+        chunk = chunk_for_header(c);
+    }
     if (!chunk)
         return false;
+    n = put_be32(count);
+    body = fixed + count * each;
     p = chunk->p + chunk->end;
     p += put_header(c, p, wide ? NBD_CHUNK_BLOCK_STATUS_EXT : NBD_CHUNK_BLOCK_STATUS, last,
                     r->cookie, r->offset, body);
@@ -261,13 +319,12 @@ void nbd_out_sent(struct nbd_connection *c, size_t n)
             return;
         }
         n -= left;
-        c->bytes -= chunk->charge;
         list_remove(&chunk->link);
         if (!c->spare && chunk->room == NBD_CHUNK_BYTES && !c->dead) {
-            chunk->start = chunk->end = chunk->charge = 0;
+            chunk->start = chunk->end = 0;
             c->spare = chunk;
         } else {
-            chunk_free(chunk);
+            chunk_free(c, chunk);
         }
     }
 }
@@ -355,7 +412,7 @@ void nbd_out_free(struct nbd_connection *c)
     struct list *l;
 
     while ((l = list_pop_front(&c->out)))
-        chunk_free(container_of(l, struct nbd_chunk, link));
-    chunk_free(c->spare);
+        chunk_free(c, container_of(l, struct nbd_chunk, link));
+    chunk_free(c, c->spare);
     c->spare = NULL;
 }

@@ -21,6 +21,8 @@
 #include "block/event.h"
 #include "exports/nbd-connection.h"
 
+enum { PREFETCH_BYTES = 1 << 20, PREFETCH_LEAST = 32 << 10 }; /* read at a time */
+
 enum io_kind nbd_kind(uint16_t type)
 {
     switch (type) {
@@ -59,8 +61,9 @@ void nbd_request_put(struct nbd_request *r)
 {
     struct nbd_connection *c = r->connection;
 
-    c->bytes -= r->data_room;
-    buffer_put(r->data, r->data_room);
+    if (c->in_pieces == r)
+        nbd_pieces_end(r);
+    account_put(&c->memory, r->data, r->data_room);
     r->data = NULL;
     r->data_room = 0;
     c->in_flight--;
@@ -169,10 +172,6 @@ bool nbd_serve_inline(struct nbd_connection *c, uint16_t type, uint16_t flags, u
     struct operation o;
     struct shortcut s;
 
-    /* A client alone on its ring gains when a large copy is made by a worker of the kernel, beside the
-     * copying to its socket; among several clients the CPUs have enough to do. */
-    if (length > NBD_INLINE_ALONE_MAX && ring_load(c->ring) == 1)
-        return false;
     if ((type != NBD_CMD_READ && !write) || length == 0 || length > NBD_INLINE_MAX ||
         (write && (flags & NBD_CMD_FLAG_FUA || c->export->writethrough)))
         return false;
@@ -192,40 +191,52 @@ bool nbd_serve_inline(struct nbd_connection *c, uint16_t type, uint16_t flags, u
     return done;
 }
 
-/* The operation has ended: answer, and let the connection go on. */
-static void finish(struct nbd_request *r)
+void nbd_request_end(struct nbd_request *r, bool queued)
 {
     struct nbd_connection *c = r->connection;
-    bool queued;
 
     if (counts(r->type))
         device_done(c->root->stats, nbd_kind(r->type), r->length, r->since, r->result);
-    if (r->type == NBD_CMD_READ && r->result == 0)
-        queued = nbd_reply_data(c, r);
-    else if (r->type == NBD_CMD_BLOCK_STATUS && r->result == 0)
-        queued = true; /* it has queued its own */
-    else
-        queued = nbd_reply_status(c, r->cookie, r->offset, r->result);
     if (!queued)
         c->dead = true;
     nbd_request_put(r);
     nbd_send_later(c);
 }
 
+/* The operation has ended: answer, and let the connection go on. */
+static void finish(struct nbd_request *r)
+{
+    struct nbd_connection *c = r->connection;
+    bool queued;
+
+    if (c->in_pieces == r) {
+        nbd_piece_done(r);
+        return;
+    }
+    if (r->type == NBD_CMD_READ && r->result == 0)
+        queued = nbd_reply_data(c, r);
+    else if (r->type == NBD_CMD_BLOCK_STATUS && r->result == 0)
+        queued = true; /* it has queued its own */
+    else
+        queued = nbd_reply_status(c, r->cookie, r->offset, r->result);
+    nbd_request_end(r, queued);
+}
+
 /* NBD_CMD_CACHE: read, and look at nothing. */
 static int co_fn prefetch(struct nbd_request *r)
 {
-    enum { PIECE = 1 << 20 };
-    struct span v = { .p = buffer_wait(PIECE) };
+    struct pool_account *a = &r->connection->memory;
+    size_t piece = account_may(a, PREFETCH_BYTES) ? PREFETCH_BYTES : PREFETCH_LEAST;
+    struct span v = { .p = account_get_anyway(a, piece) };
     int result = v.p ? 0 : -ENOMEM;
 
     for (uint64_t done = 0; result == 0 && done < r->length; done += v.len) {
-        v.len = r->length - done < PIECE ? r->length - done : PIECE;
+        v.len = r->length - done < piece ? r->length - done : piece;
         result = io_read(&r->operation, root_edge(r->connection->root), r->offset + done, &v, 1,
                          IO_PREFETCH);
         co_pause();
     }
-    buffer_put(v.p, PIECE);
+    account_put(a, v.p, piece);
     return result;
 }
 
@@ -234,12 +245,12 @@ static int co_fn run_once(struct nbd_request *r)
     struct nbd_connection *c = r->connection;
     struct operation *o = &r->operation;
     struct edge *e = root_edge(c->root);
-    struct span v = { .p = r->data, .len = r->length };
+    struct span v = { .p = r->data, .len = r->part_length };
     unsigned fua = r->flags & NBD_CMD_FLAG_FUA || c->export->writethrough ? IO_FUA : 0;
 
     switch (r->type) {
-    case NBD_CMD_READ: return r->length ? io_read(o, e, r->offset, &v, 1, 0) : 0;
-    case NBD_CMD_WRITE: return r->length ? io_write(o, e, r->offset, &v, 1, fua) : 0;
+    case NBD_CMD_READ: return v.len ? io_read(o, e, r->part_offset, &v, 1, 0) : 0;
+    case NBD_CMD_WRITE: return v.len ? io_write(o, e, r->part_offset, &v, 1, fua) : 0;
     case NBD_CMD_FLUSH: return io_flush(o, e);
     case NBD_CMD_CACHE: return prefetch(r);
     case NBD_CMD_WRITE_ZEROES:
@@ -297,10 +308,10 @@ static void take_long_road(struct nbd_request *r)
 static void short_cut_done(struct op *op, int32_t result, uint32_t flags)
 {
     struct nbd_request *r = container_of(op, struct nbd_request, op);
-    bool whole = result >= 0 && (uint64_t)result == r->length;
+    bool whole = result >= 0 && (uint64_t)result == r->part_length;
 
     (void)flags;
-    shortcut_done(&r->shortcut, r->type == NBD_CMD_WRITE, r->length, whole ? 0 : -EAGAIN);
+    shortcut_done(&r->shortcut, r->type == NBD_CMD_WRITE, r->part_length, whole ? 0 : -EAGAIN);
     if (!whole) { /* short, or an error: the long road finds out */
         take_long_road(r);
         return;
@@ -317,18 +328,18 @@ static bool take_short_cut(struct nbd_request *r)
 
     if ((r->type != NBD_CMD_READ && !write) || r->length == 0 ||
         (write && (r->flags & NBD_CMD_FLAG_FUA || c->export->writethrough)) ||
-        !shortcut_find(c->root, write, r->offset, r->length, 0, s))
+        !shortcut_find(c->root, write, r->part_offset, r->part_length, 0, s))
         return false;
     if (s->zero) {
-        memset(r->data, 0, r->length);
-        short_cut_done(&r->op, (int32_t)r->length, 0);
+        memset(r->data, 0, r->part_length);
+        short_cut_done(&r->op, (int32_t)r->part_length, 0);
         return true;
     }
     r->op.done = short_cut_done;
     if (write)
-        op_write(&r->op, s->file.fd, r->data, (unsigned)r->length, s->offset, 0);
+        op_write(&r->op, s->file.fd, r->data, (unsigned)r->part_length, s->offset, 0);
     else
-        op_read(&r->op, s->file.fd, r->data, (unsigned)r->length, s->offset);
+        op_read(&r->op, s->file.fd, r->data, (unsigned)r->part_length, s->offset);
     return true;
 }
 
@@ -352,6 +363,7 @@ static void refuse(struct nbd_request *r, int result)
 void nbd_request_start(struct nbd_request *r)
 {
     struct nbd_connection *c = r->connection;
+    bool first = r->part_offset == r->offset; /* piece, or all */
     int result;
 
     if (!r->since)
@@ -362,12 +374,18 @@ void nbd_request_start(struct nbd_request *r)
         return;
     }
     result = check_bounds(c, r->type, r->offset, r->length);
-    if (result < 0) {
+    if (result < 0 && first) {
         operation_end(&r->operation);
         refuse(r, result);
         return;
     }
-    if (counts(r->type))
+    if (result < 0) { /* the node shrank since the first piece */
+        r->result = result;
+        operation_end(&r->operation);
+        finish(r);
+        return;
+    }
+    if (first && counts(r->type))
         device_begin(c->root->stats, nbd_kind(r->type));
     if (!take_short_cut(r))
         take_long_road(r);

@@ -8,7 +8,8 @@
  * 2. Coroutines waiting for the budget are served in order, and before anyone
  *    who asks without waiting.  The budget is taken in the waiter's name
  *    before it is woken.
- * 3. Free buffers are linked through their first bytes.
+ * 3. Of what an account holds, only what is beyond its own is in the budget.
+ * 4. Free buffers are linked through their first bytes.
  */
 #include "uring/pool.h"
 
@@ -48,11 +49,8 @@ struct shelf {
 
 struct buffer_pool {
     struct shelf shelf[CLASSES];
-    size_t out;           /* bytes handed out */
-    struct list waiting;  /* struct waiter, first come first served */
-    struct list notified; /* struct pool_waiter */
-    struct work notify;   /* runs them */
-    bool notify_scheduled;
+    size_t out;          /* bytes of the budget that are handed out */
+    struct list waiting; /* struct waiter, first come first served */
 };
 
 struct waiter {
@@ -76,8 +74,6 @@ static size_t size_of(size_t len)
     return (size_t)BUFFER_ALIGN << class_of(len);
 }
 
-static void notify_main(struct work *work);
-
 static struct buffer_pool *pool_of(struct ring *r)
 {
     struct buffer_pool *p = r->buffers;
@@ -88,8 +84,6 @@ static struct buffer_pool *pool_of(struct ring *r)
     if (!p)
         return NULL;
     list_init(&p->waiting);
-    list_init(&p->notified);
-    p->notify.fn = notify_main;
     r->buffers = p;
     return p;
 }
@@ -141,32 +135,6 @@ static void *take(struct buffer_pool *p, size_t len)
 
 /* ---- who waits ---- */
 
-static void notify_main(struct work *work)
-{
-    struct buffer_pool *p = container_of(work, struct buffer_pool, notify);
-    struct list now = LIST_INIT(now);
-
-    p->notify_scheduled = false;
-    while (!list_empty(&p->notified))
-        list_push_back(&now, list_pop_front(&p->notified));
-    while (!list_empty(&now)) {
-        struct pool_waiter *w = container_of(list_pop_front(&now), struct pool_waiter, link);
-        if (pool_tight()) { /* one of them took it all */
-            list_push_back(&p->notified, &w->link);
-            continue;
-        }
-        w->fn(w);
-    }
-}
-
-static void schedule_notify(struct buffer_pool *p)
-{
-    if (p->notify_scheduled || list_empty(&p->notified))
-        return;
-    p->notify_scheduled = true;
-    ring_defer(&p->notify);
-}
-
 /* Memory came back. */
 static void serve(struct buffer_pool *p)
 {
@@ -178,8 +146,6 @@ static void serve(struct buffer_pool *p)
         p->out += w->size;
         co_wake(w->co);
     }
-    if (p->out <= budget_bytes() - budget_bytes() / 4)
-        schedule_notify(p);
 }
 
 /* ---- pool.h ---- */
@@ -218,13 +184,11 @@ void *co_fn buffer_wait(size_t len)
     return b;
 }
 
-void buffer_put(void *b, size_t len)
+/* Memory goes back to the shelf, or to the system. */
+static void shelve(struct buffer_pool *p, void *b, size_t len)
 {
-    struct buffer_pool *p = this_ring->buffers;
     size_t size = size_of(len);
 
-    if (!b)
-        return;
     ASAN_UNPOISON_MEMORY_REGION(b, size);
     if (len > BUFFER_MAX) {
         munmap(b, size);
@@ -236,9 +200,17 @@ void buffer_put(void *b, size_t len)
         s->count++;
         ASAN_POISON_MEMORY_REGION(b, size);
     }
-    p->out -= size;
-    if (unlikely(!list_empty(&p->waiting) || !list_empty(&p->notified)))
-        serve(p);
+}
+
+void buffer_put(void *b, size_t len)
+{
+    struct buffer_pool *p = this_ring->buffers;
+
+    if (!b)
+        return;
+    shelve(p, b, len);
+    p->out -= size_of(len);
+    serve(p);
 }
 
 void pool_set_budget(size_t bytes)
@@ -246,29 +218,59 @@ void pool_set_budget(size_t bytes)
     atomic_store(&budget, bytes);
 }
 
-bool pool_tight(void)
+/* ---- accounts ---- */
+
+/* Of @held bytes, those that come out of the budget. */
+static size_t shared(const struct pool_account *a, size_t held)
+{
+    return held > a->own ? held - a->own : 0;
+}
+
+bool account_may(const struct pool_account *a, size_t len)
+{
+    struct buffer_pool *p = pool_of(this_ring);
+    size_t after = shared(a, a->held + size_of(len)), out;
+
+    if (!after)
+        return true;
+    if (!p || !list_empty(&p->waiting))
+        return false;
+    out = p->out + after - shared(a, a->held);
+    return out <= budget_bytes() && after <= (budget_bytes() - out) / 2;
+}
+
+void *account_get(struct pool_account *a, size_t len)
+{
+    return account_may(a, len) ? account_get_anyway(a, len) : NULL;
+}
+
+void *account_get_anyway(struct pool_account *a, size_t len)
+{
+    struct buffer_pool *p = pool_of(this_ring);
+    void *b = p ? take(p, len) : NULL;
+
+    if (!b)
+        return NULL;
+    p->out -= shared(a, a->held);
+    a->held += size_of(len);
+    p->out += shared(a, a->held);
+    return b;
+}
+
+void account_put(struct pool_account *a, void *b, size_t len)
 {
     struct buffer_pool *p = this_ring->buffers;
 
-    return p && (p->out >= budget_bytes() || !list_empty(&p->waiting));
-}
-
-void pool_notify(struct pool_waiter *w)
-{
-    struct buffer_pool *p = pool_of(this_ring);
-
-    if (!p) /* not even memory for the pool: it will be asked again when something works */
+    if (!b)
         return;
-    list_push_back(&p->notified, &w->link);
-    if (!pool_tight())
-        schedule_notify(p);
+    shelve(p, b, len);
+    p->out -= shared(a, a->held);
+    a->held -= size_of(len);
+    p->out += shared(a, a->held);
+    serve(p);
 }
 
-void pool_forget(struct pool_waiter *w)
-{
-    if (w->link.next)
-        list_remove(&w->link);
-}
+/* ---- idle memory ---- */
 
 /* Free @n buffers of a shelf. */
 static void shelf_free(struct shelf *s, size_t size, unsigned n)

@@ -15,13 +15,14 @@ TMP = os.environ["TEST_TMP"]
 def receive(s, size):
     """Exactly so many bytes, or fewer when the peer hung up.  (MSG_WAITALL does not wait on a socket that
     has a timeout.)"""
-    data = b""
-    while len(data) < size:
-        piece = s.recv(size - len(data))
+    data = memoryview(bytearray(size))
+    have = 0
+    while have < size:
+        piece = s.recv_into(data[have:])
         if not piece:
             break
-        data += piece
-    return data
+        have += piece
+    return bytes(data[:have])
 
 
 class QmpError(Exception):
@@ -127,14 +128,6 @@ class Daemon:
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def settled(self, wanted=None):
-        """How many descriptors there are once the daemon is done with clients that left: waits a moment, or until
-        they are no more than wanted."""
-        deadline = time.monotonic() + (1 if wanted is None else 60)
-        while (wanted is None or self.descriptors() > wanted) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return self.descriptors()
 
     def uri(self, name):
         return f"nbd+unix:///{name}?socket={self.nbd_path}"

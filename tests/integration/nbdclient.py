@@ -2,8 +2,6 @@
 """An NBD client made of a socket and struct.pack, for tests that must send what a good library would
 never send, and see every byte that comes back."""
 
-import contextlib
-import os
 import socket
 import struct
 
@@ -196,8 +194,8 @@ class Client:
         at = offset
         for start in sorted(content):
             assert start == at, (start, at)
-            reply.data += content[start]
             at += len(content[start])
+        reply.data = b"".join(content[start] for start in sorted(content))
         assert not content or reply.error or at == offset + length, (at, offset, length)
 
     @staticmethod
@@ -252,18 +250,3 @@ def connect(path, name="x", style="structured", contexts=(), infos=(INFO_BLOCK_S
     c.contexts = c.meta(OPT_SET_META, name, *contexts) if contexts else {}
     c.go(name, infos)
     return c
-
-
-def warm(d):
-    """Every ring of a daemon serves a client once: what rings open is open from here on."""
-    with contextlib.closing(d.qmp()) as q:
-        q("blockdev-add", driver="null-co", node_name="warm")
-        q("nbd-server-start", addr={"type": "unix", "data": {"path": d.nbd_path}})
-        q("block-export-add", type="nbd", id="warm", node_name="warm")
-        clients = [connect(d.nbd_path, "warm") for _ in range(2 * os.cpu_count())]
-        for c in clients:
-            c.read(0, 512)
-        for c in clients:
-            c.end()
-        q("nbd-server-stop")
-        q("blockdev-del", node_name="warm")

@@ -88,7 +88,7 @@ START_TEST(a_payload_keeps_its_buffer_until_its_receive_has_ended)
 
     ck_assert(connection.finished);
     ck_assert_uint_eq(connection.in_flight, 0);
-    ck_assert_uint_eq(connection.bytes, 0);
+    ck_assert_uint_eq(connection.memory.held, 0);
     virtual_hold(false);
     virtual_rings_exit();
 }

@@ -23,8 +23,8 @@ static void begin(enum nbd_reply_style style)
 static void end(void)
 {
     ck_assert(!c.dead && list_empty(&c.out));
-    ck_assert_uint_eq(c.bytes, 0);
     nbd_out_free(&c);
+    ck_assert_uint_eq(c.memory.held, 0);
     close(c.fd);
     close(peer);
 }
@@ -111,7 +111,6 @@ CO_TEST(data)
 {
     begin(NBD_SIMPLE);
     reserve("abc");
-    ck_assert_uint_eq(c.bytes, 3);
     EXPECT_BYTES(SIMPLE "\0\0\0\0" SAME "abc");
     end();
     begin(NBD_STRUCTURED);
@@ -169,13 +168,14 @@ START_TEST(long_replies_leave_in_order)
     virtual_rings_init(1);
     begin(NBD_SIMPLE);
     c.pumping = true; /* nothing is to be received */
-    struct nbd_request r = { .connection = &c, .cookie = COOKIE, .length = LONG };
+    struct nbd_request r = {
+        .connection = &c, .cookie = COOKIE, .length = LONG, .part_length = LONG
+    };
     r.data_room = LONG;
-    r.data = buffer_get(LONG);
+    r.data = account_get(&c.memory, LONG);
     ck_assert_ptr_nonnull(r.data);
     for (unsigned i = 0; i < LONG; i++)
         r.data[i] = (uint8_t)(i * 7 + (i >> 8));
-    c.bytes = LONG; /* as make_request() charges it */
     reserve("first");
     ck_assert(nbd_reply_data(&c, &r));
     ck_assert_ptr_null(r.data);
