@@ -20,7 +20,7 @@ SIZE = 64 << 20
 LARGE = 32 << 20  # the largest payload
 FULL = os.environ["RINGBLK_FULL"] == "1"
 PLAIN = os.environ["RINGBLK_FLAVOUR"] == "plain"
-STALLED = 24 if PLAIN else 12  # of each kind: their wishes are many times the memory that a ring has
+STALLED = 12  # of each kind: their wishes are many times the memory that a ring has
 EXPORT = ("--object", "iothread,id=one", "--blockdev", f"driver=file,node-name=f,filename={TMP}/image",
           "--export", "type=nbd,id=e,node-name=f,name=x,writable=on,iothread=one")
 CONTENT = random.Random(7).randbytes(1 << 20)
@@ -135,8 +135,8 @@ def resident(d):
 def scene(d, kind):
     """What stalls, and then what must go on beside it."""
     q = d.qmp()
-    names = list(STALLS) if FULL or PLAIN else ["large reads", "small reads", "half a write"]
-    for stalled in [[n] for n in names if kind is nbdclient.Client] + [names]:
+    names = list(STALLS)
+    for stalled in [*([n] for n in names if FULL), names]:
         made = stall(d, kind, stalled)
         for style in ("simple", "structured", "extended"):
             good = client(d, style, kind)
