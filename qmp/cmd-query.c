@@ -141,7 +141,7 @@ struct device_info {
     bool has_limit_max[LIMITS], has_limit_length[LIMITS], has_iops_size;
     struct image_info image;
     struct cache_info cache;
-    int64_t write_threshold;
+    uint64_t write_threshold;
     struct row_list dirty_bitmaps;
 };
 
@@ -194,7 +194,7 @@ static const struct row device_rows[] = {
             .help = "Bytes that count as one operation"),
     ROW_OPT(struct device_info, "group", group, row_str, .help = "Its throttle group"),
     ROW_REQ(struct device_info, "cache", cache, row_cache_info, .help = "How it caches"),
-    ROW_REQ(struct device_info, "write_threshold", write_threshold, row_int,
+    ROW_REQ(struct device_info, "write_threshold", write_threshold, row_uint64,
             .help = "Byte past which a write sends BLOCK_WRITE_THRESHOLD; 0: none"),
     ROW_OPT(struct device_info, "dirty-bitmaps", dirty_bitmaps, row_dirty_infos,
             .help = "Its dirty bitmaps"),
@@ -373,7 +373,7 @@ static int fill_device(struct picture *p, struct node *n, bool flat, struct devi
     info->active = true;
     info->detect_zeroes = n->options.detect_zeroes;
     info->cache = (struct cache_info){ true, n->options.direct, n->options.no_flush };
-    info->write_threshold = (int64_t)atomic_load(&n->write_threshold);
+    info->write_threshold = atomic_load(&n->write_threshold);
     return fill_images(p, n, flat, &info->image);
 }
 
