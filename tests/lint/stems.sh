@@ -30,7 +30,7 @@ check() {
             complain "$page: does not name $2 '$name' in backquotes"
         fi
         grep -rqE "$3[\\\\'\"]*[ ]*[:=][ ]*[\\\\'\"]*$name([^A-Za-z0-9_-]|\$)" \
-            tests/unit tests/integration || complain "$4: no test uses $2 '$name'"
+            tests/unit tests/integration tests/vm || complain "$4: no test uses $2 '$name'"
     done
 }
 
