@@ -164,7 +164,15 @@ def fits(value, name, types, where):
 
 def check_answers(q, schema):
     types = {info["name"]: info for info in schema}
+    with open(f"{TMP}/image", "wb") as f:
+        f.truncate(1 << 20)
     q.execute("blockdev-add", {"driver": "null-co", "node-name": "n", "size": 1 << 20})
+    q.execute("blockdev-add", {"driver": "raw", "node-name": "r",
+                               "file": {"driver": "file", "filename": f"{TMP}/image"}})
+    q("nbd-server-start", addr={"type": "unix", "data": {"path": f"{TMP}/d.nbd"}})
+    for node in ("n", "r"):
+        q.execute("block-export-add", {"type": "nbd", "id": node, "node-name": node, "stats-intervals": [1, 60]})
+    q("block-latency-histogram-set", id="r", boundaries=[1000])
     asked = 0
     for info in schema:
         if info["meta-type"] == "command" and info["name"].startswith("query-") and \
@@ -172,6 +180,8 @@ def check_answers(q, schema):
             fits(q(info["name"]), info["ret-type"], types, info["name"])
             asked += 1
     assert asked > 5, asked
+    ret = next(info["ret-type"] for info in schema if info["name"] == "query-blockstats")
+    fits(q.execute("query-blockstats", {"query-nodes": True}), ret, types, "query-blockstats of nodes")
 
 
 # ---- as qemu-storage-daemon has it ----
