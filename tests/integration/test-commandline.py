@@ -19,13 +19,14 @@ from nbdclient import connect
 RINGBLKD = f"{BUILD}/ringblkd"
 PROGRAMS = [RINGBLKD] + ([oracle.PROGRAM] if oracle.there() else [])
 MIB = 1 << 20
+FULL = os.environ["RINGBLK_FULL"] == "1"
 
 
-def fresh(name):
+def fresh(name, size=32 * MIB):
     folder = f"{TMP}/{name}"
     os.mkdir(folder)
     with open(f"{folder}/disk.raw", "wb") as f:
-        f.truncate(32 * MIB)
+        f.truncate(size)
     return folder
 
 
@@ -55,7 +56,7 @@ def started(program, folder, *arguments, **keywords):
 
 def run(program, *arguments, cwd=TMP, **keywords):
     return subprocess.run([program, *arguments], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=60, **keywords)
+                          stderr=subprocess.PIPE, text=True, timeout=600 if FULL else 60, **keywords)
 
 
 USUAL = ["--blockdev", "driver=file,node-name=f,filename=disk.raw,cache.direct=on",
@@ -66,12 +67,13 @@ USUAL = ["--blockdev", "driver=file,node-name=f,filename=disk.raw,cache.direct=o
 
 def usual_line():
     """The line as it stands, 64 clients that write, read back and compare."""
+    each = (16 if FULL else 0.5) * MIB
     for program in PROGRAMS:
-        folder = fresh("usual-" + os.path.basename(program))
+        folder = fresh("usual-" + os.path.basename(program), int(64 * each))
         with started(program, folder, *USUAL):
             uri = f"nbd+unix:///x?socket={folder}/nbd.sock"
             fio = run("fio", "--name=v", "--ioengine=nbd", f"--uri={uri}", "--rw=randrw", "--bs=4k",
-                      "--numjobs=64", "--size=256k", "--offset_increment=512k", "--iodepth=8",
+                      "--numjobs=64", f"--size={int(each / 2)}", f"--offset_increment={int(each)}", "--iodepth=8",
                       "--verify=crc32c", "--verify_fatal=1", "--group_reporting", f"--aux-path={folder}")
             assert fio.returncode == 0 and "verify" not in fio.stderr, fio.stdout + fio.stderr
             q = Qmp(f"{folder}/qmp.sock")

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
+# selftest: timeout=240
 """ringblkd IMAGE...: names, socket activation, passed descriptors - and a guest cannot turn its raw
 image into one that names another file."""
 
@@ -8,7 +9,9 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 
+import nbdclient
 from harness import BUILD, TMP
 
 RINGBLKD = f"{BUILD}/ringblkd"
@@ -84,48 +87,103 @@ def activation():
     run(RINGBLKD, "--nbd-server", "addr.type=fd,addr.str=77", status=1)
 
 
-def qcow2_header(backing):
-    name = backing.encode()
-    header = struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, 72, len(name), 16, 1 << 20, 0, 1, 3 << 16,
-                         1 << 16, 1, 0, 0)
-    return header + name + bytes(512 - len(header) - len(name))
+def qcow2_header(backing="", data=""):
+    """Version 3, of an empty disk whose clusters, or those that it lacks, are said to be in other files."""
+    names = struct.pack(">II", 0xE2792ACA, 5) + b"raw\0\0\0\0\0" if backing else b""
+    if data:
+        names += struct.pack(">II", 0x44415441, len(data)) + data.encode() + bytes(-len(data) % 8)
+    names += bytes(8)
+    at = 104 + len(names) if backing else 0
+    header = struct.pack(">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3, at, len(backing), 16, 1 << 20, 0, 1, 3 << 16,
+                         1 << 16, 1, 0, 0, 4 if data else 0, 0, 2 if data else 0, 4, 104) + names + backing.encode()
+    assert len(header) <= 512
+    return header + bytes(512 - len(header))
 
 
-def hostile_header():
+HEADERS = {"backing": {"backing": f"{TMP}/secret"}, "data": {"data": f"{TMP}/secret"},
+           "both": {"backing": f"{TMP}/secret", "data": f"{TMP}/secret"},
+           "json": {"backing": 'json:{"driver":"file","filename":"%s/secret"}' % TMP}}
+
+
+def storage_daemon(image, raw, wrapper):
+    """The form of qemu-storage-daemon: the file alone is exported, or a raw node above it."""
+    above = ("--blockdev", "driver=raw,node-name=r,file=f") if raw else ()
+    return subprocess.Popen([*wrapper, RINGBLKD, "--blockdev", f"driver=file,node-name=f,filename={image}", *above,
+                             "--nbd-server", f"addr.type=unix,addr.path={TMP}/sd.nbd", "--export",
+                             f"type=nbd,id=e,node-name={'r' if raw else 'f'},name=x,writable=on",
+                             "--pidfile", f"{TMP}/sd.pid"])
+
+
+def served(image, raw, wrapper, *commands):
+    """Run clients against it; "URI" among their arguments is where it is."""
+    p = storage_daemon(image, raw, wrapper)
+    deadline = time.monotonic() + 60
+    while not os.path.exists(f"{TMP}/sd.pid"):
+        assert p.poll() is None and time.monotonic() < deadline, "it does not come up"
+        time.sleep(0.02)
+    try:
+        return [run(*(f"nbd+unix:///x?socket={TMP}/sd.nbd" if a == "URI" else a for a in c)) for c in commands]
+    finally:
+        p.terminate()
+        assert p.wait(60) == 0
+
+
+def hostile_header(kind, trace):
     """No file but the image is opened, whatever a client writes into it."""
-    # LeakSanitizer does not work in a process that is traced.
-    os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
-    image, secret, header = make(f"{TMP}/guest.raw"), f"{TMP}/secret", f"{TMP}/header"
-    with open(secret, "wb") as f:
-        f.write(b"secret" * 1000)
+    image, header = make(f"{TMP}/{kind}.raw"), f"{TMP}/{kind}.header"
     with open(header, "wb") as f:
-        f.write(qcow2_header(secret))
+        f.write(qcow2_header(**HEADERS[kind]))
+    theirs = run("qemu-img", "info", "--output=json", "-U", header)
+    assert '"qcow2"' in theirs and "secret" in theirs, theirs  # a header as it should be
     write = f"write -s {header} 0 512"
-    trace = ["strace", "-D", "-f", "-o", f"{TMP}/trace", "-e", "trace=open,openat,openat2"]
 
     # Guessed raw: the write is refused, the image stays raw.
     with Plain("--nbd", f"{TMP}/plain.nbd", image, wrapper=trace) as p:
         refused = run("qemu-io", "-f", "raw", "-c", write, p.uri(), status=1)
         assert "Operation not permitted" in refused, refused
+        with open(header, "rb") as f:
+            part = nbdclient.connect(f"{TMP}/plain.nbd", os.path.basename(image), infos=())
+            part.write(4, f.read()[4:])  # all but the signature, and then that byte by byte
+            for i, byte in enumerate(b"QFI"):
+                part.write(i, bytes([byte]))
+            assert part.error(nbdclient.WRITE, 3, data=b"\xfb") == nbdclient.EPERM
+            part.write(0, bytes(512))
+            part.end()
         run("qemu-io", "-f", "raw", "-c", "write -P 1 1k 1k", "-c", "write -P 2 4k 4k", p.uri())
     with open(image, "rb") as f:
         assert f.read(4) == bytes(4)
-    # Said to be raw: the bytes are the owner's business, and are never opened as anything else ...
-    with Plain("--nbd", f"{TMP}/plain.nbd", "--format", "raw", image,
-               wrapper=[*trace, "-A"]) as p:
+    # Said to be raw, or exported as the file that it is: the bytes are the owner's business, and are never opened
+    # as anything else, now or by the next daemon that is told the same ...
+    with Plain("--nbd", f"{TMP}/plain.nbd", "--format", "raw", image, wrapper=trace) as p:
         run("qemu-io", "-f", "raw", "-c", write, p.uri())
         assert "virtual size: 1 MiB" in run("qemu-img", "info", "-f", "raw", p.uri())
-    with open(image, "rb") as f:
-        assert f.read(4) == b"QFI\xfb"
+    same = ("qemu-io", "-f", "raw", "-r", "-c", "read -P 2 4k 4k", "URI")
+    again = ("qemu-io", "-f", "raw", "-c", write, "URI")
+    size = ("nbdinfo", "--size", "URI")
+    for raw in (True, False, True):
+        assert served(image, raw, trace, same, again, size)[2].strip() == str(1 << 20)
+    with open(image, "rb") as f, open(header, "rb") as g:
+        assert f.read(512) == g.read()
     # ... and a later guess is refused, rather than following the name in the header.
-    text = run(*trace, "-A", RINGBLKD, *QMP, "--nbd", f"{TMP}/plain.nbd", image, status=1)
+    text = run(*trace, RINGBLKD, *QMP, "--nbd", f"{TMP}/plain.nbd", image, status=1)
     assert "looks like an image of format 'qcow2'" in text, text
+
+
+def hostile_headers():
+    # LeakSanitizer does not work in a process that is traced.
+    os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
+    with open(f"{TMP}/secret", "wb") as f:
+        f.write(b"secret" * 1000)
+    trace = ["strace", "-D", "-f", "-A", "-o", f"{TMP}/trace", "-e", "trace=open,openat,openat2,io_uring_register"]
+    for kind in HEADERS:
+        hostile_header(kind, trace)
     with open(f"{TMP}/trace", encoding="utf-8", errors="replace") as f:
         opened = f.read()
-    assert opened.count(image) >= 3, "the trace does not see what is opened"
-    assert secret not in opened, opened
+    for kind in HEADERS:
+        assert opened.count(f"/{kind}.raw\"") >= 6, "the trace does not see what is opened"
+    assert "secret" not in opened, opened
 
 
 names()
 activation()
-hostile_header()
+hostile_headers()
