@@ -47,7 +47,6 @@ struct file_place {
     bool inline_write;
     bool nowait; /* inline calls must pass RWF_NOWAIT and no RWF_DSYNC; -EAGAIN and -EOPNOTSUPP take
                    the long road */
-    bool dsync;  /* FUA by RWF_DSYNC works */
 };
 
 struct map {
@@ -126,9 +125,10 @@ struct driver {
     /* Where a range lies.  Any ring.  may_yield false: from memory, at once, no coroutine. */
     int (*map)(struct node *n, uint64_t offset, uint64_t len, bool write, bool may_yield,
                struct map *out);
+    /* Sets n->size to what it is then, unless the node takes that from a child (refresh).  Control ring,
+     * inside an edit's drained section when it shrinks. */
     int co_fn (*resize)(struct node *n, struct operation *o, uint64_t size, bool exact,
-                        enum io_flags flags, struct err *err); /* control ring, inside an edit's
-                                                                   drained section when it shrinks */
+                        enum io_flags flags, struct err *err);
     /* May hold requests without bound: let them go (credit) or unwind them with -ERESTART. */
     void (*drain_begin)(struct node *n);
     void (*drain_end)(struct node *n);

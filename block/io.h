@@ -76,7 +76,9 @@ struct shortcut {
 /** shortcut_find - inside the gate: may [offset, offset+len) go straight to a file?
  * Never yields.  True: all of it, at one place; the owner then does the I/O, calls shortcut_done() and
  * only then leaves the gate.  Any odd result restarts on the long road (shortcut_done with a negative
- * result counts nothing).  Bounds must have been checked.
+ * result counts nothing).  So FUA is never let in: the kernel tells only once that earlier bytes were
+ * lost, and a synced write that failed for their sake would succeed when it is repeated.  Bounds must
+ * have been checked.
  */
 bool shortcut_find(struct root *r, bool write, uint64_t offset, uint64_t len, unsigned flags,
                    struct shortcut *out);

@@ -50,8 +50,6 @@ static int co_fn resize_node(struct operation *o, struct node *n, uint64_t size,
         r = err_set(err, -ENOTSUP, "Image format driver does not support resize");
     if (r < 0)
         return r;
-    if (node_size(n) == old)
-        atomic_store(&n->size, size);
     r = hide_backing(o, n, old, err);
     if (node_size(n) != old)
         node_changed(n);
@@ -89,7 +87,7 @@ int co_fn io_resize(struct node *n, uint64_t size, struct err *err)
     const struct edit_change change = { .kind = EDIT_NODE_RESIZED, .name = n->name, .size = size };
     int r = edit_note(edit, &change, err);
     if (r == 0)
-        r = edit_drain(edit, n, err);
+        r = edit_drain_below(edit, n, err); /* the nodes below change their size, too */
     if (r == 0)
         r = edit_journal(edit, err); /* bytes that were cut off do not come back */
     if (r == 0)

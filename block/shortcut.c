@@ -38,11 +38,9 @@ static bool fits(struct node *n, bool write, uint64_t offset, uint64_t len)
     return offset <= size && len <= size - offset && node_here(n);
 }
 
-static bool ends_here(const struct node *n, bool write, unsigned flags, const struct map *m)
+static bool ends_here(const struct node *n, unsigned flags)
 {
-    if ((flags & IO_REGISTERED) && !(n->driver->flags & DRIVER_OPAQUE))
-        return false;
-    return !write || !(flags & IO_FUA) || m->file.dsync;
+    return !(flags & IO_REGISTERED) || n->driver->flags & DRIVER_OPAQUE;
 }
 
 bool shortcut_find(struct root *r, bool write, uint64_t offset, uint64_t len, unsigned flags,
@@ -50,15 +48,13 @@ bool shortcut_find(struct root *r, bool write, uint64_t offset, uint64_t len, un
 {
     struct node *n = root_node(r);
     if (!n || !(write ? r->shortcut_write : r->shortcut_read) || !len ||
-        (flags & ~(IO_FUA | IO_REGISTERED | IO_WRITE_UNCHANGED)))
+        (flags & ~(IO_REGISTERED | IO_WRITE_UNCHANGED)))
         return false;
     out->zero = false;
     for (unsigned i = 0; i < SHORTCUT_PATH_MAX; i++) {
         struct map m;
         if (!may_pass(n, write) || !fits(n, write, offset, len) ||
             n->driver->map(n, offset, len, write, false, &m) < 0 || m.len < len)
-            return false;
-        if ((flags & IO_FUA) && write && !m.stable)
             return false;
         out->path[i] = n;
         out->at[i] = offset;
@@ -69,7 +65,7 @@ bool shortcut_find(struct root *r, bool write, uint64_t offset, uint64_t len, un
         case MAP_HERE:
             out->file = m.file;
             out->offset = m.offset;
-            return ends_here(n, write, flags, &m);
+            return ends_here(n, flags);
         case MAP_CHILD: n = m.edge->child; offset = m.offset;
         }
     }

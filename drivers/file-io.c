@@ -438,7 +438,6 @@ int file_map(struct node *n, uint64_t offset, uint64_t len, bool write, bool may
         .inline_write =
             f->memory || atomic_load_explicit(&f->nowait_write, memory_order_relaxed) != SUPPORT_NO,
         .nowait = !f->memory,
-        .dsync = f->dsync,
     };
     return 0;
 }

@@ -26,7 +26,8 @@ static struct {
     pthread_mutex_t mutex;
     pthread_cond_t more, ended;
     struct list queue;
-    unsigned threads, idle;
+    unsigned queued;
+    unsigned threads, idle; /* idle: also those whose wake-up is on its way */
     bool exiting;
 } workers = {
     .mutex = PTHREAD_MUTEX_INITIALIZER,
@@ -51,6 +52,7 @@ static struct job *next_job(void)
         if (code == ETIMEDOUT && list_empty(&workers.queue))
             return NULL;
     }
+    workers.queued--;
     return container_of(list_pop_front(&workers.queue), struct job, link);
 }
 
@@ -73,10 +75,11 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-/* One more thread, if that is wanted and possible; false: nobody will ever run the queue. */
+/* One more thread, if that is wanted and possible; false: nobody will ever run the queue.  A job behind
+ * another one may not wait for that to end: it may take for ever, or need this one. */
 static bool ensure_worker(void)
 {
-    if (workers.idle || workers.threads == WORKERS_MAX)
+    if (workers.queued <= workers.idle || workers.threads == WORKERS_MAX)
         return true;
     pthread_t thread;
     int code = thread_start(&thread, worker_main, NULL);
@@ -100,11 +103,14 @@ int co_fn ring_block(int (*fn)(void *arg), void *arg)
     struct job job = { .fn = fn, .arg = arg, .co = self };
     pthread_mutex_lock(&workers.mutex);
     list_push_back(&workers.queue, &job.link);
+    workers.queued++;
     bool served = ensure_worker();
-    if (!served)
-        list_remove(&job.link);
-    else
+    if (served) {
         pthread_cond_signal(&workers.more);
+    } else {
+        list_remove(&job.link);
+        workers.queued--;
+    }
     pthread_mutex_unlock(&workers.mutex);
     if (!served) /* no thread to be had at all: better late than never */
         return fn(arg);

@@ -297,7 +297,7 @@ static int mem_map(struct node *n, uint64_t offset, uint64_t len, bool write, bo
 {
     (void)n, (void)write, (void)may_yield;
     *out = (struct map){ .kind = MAP_HERE, .offset = offset, .len = len, .stable = true };
-    out->file = (struct file_place){ .fd = -1, .dsync = n->limits.fua };
+    out->file = (struct file_place){ .fd = -1 };
     return 0;
 }
 

@@ -351,7 +351,7 @@ RING_TEST(short_cut)
     ck_assert_int_eq(m.kind, MAP_HERE);
     ck_assert_uint_eq(m.offset, 4097);
     ck_assert_uint_eq(m.len, 11);
-    ck_assert(m.stable && m.file.dsync && m.file.inline_read && m.file.inline_write);
+    ck_assert(m.stable && m.file.inline_read && m.file.inline_write);
     ck_assert(!m.file.nowait);
     ck_assert_int_eq(m.file.fd, file_of(n)->fd);
     node_down(n);

@@ -15,21 +15,21 @@ static struct {
 static int co_fn elastic_resize(struct node *n, struct operation *o, uint64_t size, bool exact,
                                 enum io_flags flags, struct err *err)
 {
-    (void)o, (void)flags, (void)size;
+    (void)o, (void)flags;
     elastic.calls++;
     elastic.exact = exact;
     if (elastic.result)
         return err_set(err, elastic.result, "node '%s' does not want to", n->name);
-    if (elastic.size)
-        atomic_store(&n->size, elastic.size);
+    atomic_store(&n->size, elastic.size ? elastic.size : size);
     return 0;
 }
 
 static int co_fn cow_resize(struct node *n, struct operation *o, uint64_t size, bool exact,
                             enum io_flags flags, struct err *err)
 {
-    (void)n, (void)o, (void)exact, (void)flags, (void)err;
+    (void)o, (void)exact, (void)flags, (void)err;
     ck_assert_uint_le(size, MAX);
+    atomic_store(&n->size, size);
     return 0;
 }
 
@@ -128,6 +128,8 @@ CO_TEST(the_driver_may_take_another_size)
     struct node *m = add_elastic("");
     elastic.size = 20480;
     must(io_resize(m, 20000, &err), &err);
+    ck_assert_uint_eq(node_size(m), 20480);
+    must(io_resize(m, 20001, &err), &err); /* be it the one that it has */
     ck_assert_uint_eq(node_size(m), 20480);
     end();
 }
@@ -232,15 +234,22 @@ static void read_slowly(void *arg)
     read_ended = true;
 }
 
-CO_TEST(requests_under_way_end_first)
+static struct root *co_fn begin_reading(struct node *n)
 {
-    struct node *m = add_elastic("");
-    struct root *x = root_on("x", ROOT_EXPORT, m, RW, PERM_ALL);
+    struct root *x = root_on("x", ROOT_EXPORT, n, RW, PERM_ALL);
+    reading = read_ended = false;
+    disk->reads = 0;
     disk->pauses = 20;
     virtual_spawn(1, read_slowly, x, "read");
     while (!disk->reads)
         co_pause();
     ck_assert(reading && !read_ended);
+    return x;
+}
+
+CO_TEST(requests_under_way_end_first)
+{
+    struct root *x = begin_reading(add_elastic(""));
     resize("m", 512);
     ck_assert(read_ended);
     uint8_t buf[512];
@@ -248,6 +257,20 @@ CO_TEST(requests_under_way_end_first)
     ck_assert_int_eq(do_read(x, 16384 - 512, buf, sizeof buf), -EINVAL);
     ck_assert_int_eq(do_fill(x, 512, 1, 512, 0), -ENOSPC);
     ck_assert_int_eq(do_read(x, 0, buf, sizeof buf), 0);
+    root_drop(x);
+    end();
+}
+
+/* What is below changes its size, too, and others may use it. */
+CO_TEST(so_do_requests_that_only_reach_what_is_below)
+{
+    struct node *m = add_elastic("");
+    add("driver=raw,node-name=r,file=m");
+    struct root *x = begin_reading(m);
+    resize("r", 512);
+    ck_assert(read_ended);
+    ck_assert_uint_eq(node_size(m), 512);
+    disk->pauses = 0;
     root_drop(x);
     end();
 }
@@ -304,6 +327,7 @@ int main(void)
                                    roots_and_parents_above_are_told,
                                    a_parent_that_minds_is_asked,
                                    requests_under_way_end_first,
+                                   so_do_requests_that_only_reach_what_is_below,
                                    a_longer_backing_file_does_not_show_through,
                                    growing_fails_when_they_cannot_be_zeroed,
                                    NULL };
