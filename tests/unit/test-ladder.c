@@ -149,12 +149,31 @@ RING_TEST(news_and_names_end)
     disk_free(d);
 }
 
+/* Permissions on the way down, a drain on the way up, the question who is under whom. */
+RING_TEST(edits_end)
+{
+    struct node *bottom;
+    autoerr err = { 0 };
+    struct disk *d = disk_new(1 << 20);
+    struct node *top = build(d, &bottom);
+    struct root *r = root_on("x", ROOT_EXPORT, top, RW, PERM_ALL);
+    ck_assert(node_under_root(bottom, r));
+    ck_assert(bottom->perm & PERM_WRITE);
+    must(threshold_set(bottom, 4096, &err), &err);
+    must(edge_set_permissions(root_edge(r), PERM_READ, PERM_ALL, &err), &err);
+    ck_assert(!(bottom->perm & PERM_WRITE));
+    root_drop(r);
+    take_down();
+    disk_free(d);
+}
+
 int main(void)
 {
     const TTest *const tests[] = {
         a_flush_comes_to_each_node_once_from_the_top,
         tracking_covers_each_node_once_and_leaves_it_again,
         news_and_names_end,
+        edits_end,
         NULL,
     };
     drivers_register(ladder_drivers);
