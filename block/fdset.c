@@ -130,7 +130,7 @@ int fdset_add(const int64_t *id, int fd, const char *opaque, int64_t *out, struc
     return 0;
 }
 
-int fdset_remove(int64_t id, const int *fd, struct err *err)
+int fdset_remove(int64_t id, const int64_t *fd, struct err *err)
 {
     HOLD_GUARD();
     struct fdset *s = set_find(id);
@@ -149,7 +149,8 @@ int fdset_remove(int64_t id, const int *fd, struct err *err)
         return 0;
     if (fd)
         return err_set(err, -ENOENT,
-                       "File descriptor named 'fdset-id:%" PRId64 ", fd:%d' not found", id, *fd);
+                       "File descriptor named 'fdset-id:%" PRId64 ", fd:%" PRId64 "' not found", id,
+                       *fd);
     return err_set(err, -ENOENT, "File descriptor named 'fdset-id:%" PRId64 "' not found", id);
 }
 

@@ -44,7 +44,7 @@ int fdset_add(const int64_t *id, int fd, const char *opaque, int64_t *out, struc
 /** fdset_remove - take one descriptor (@fd) or all (NULL) out of set @id; closed when nobody uses the set
  * Return: 0; -ENOENT when there is no such set or descriptor.
  */
-int fdset_remove(int64_t id, const int *fd, struct err *err);
+int fdset_remove(int64_t id, const int64_t *fd, struct err *err);
 
 /** fdset_query - all sets and their descriptors, by number; @out is to be freed with fdset_query_free() */
 int fdset_query(struct fdset_info **out, size_t *count, struct err *err);

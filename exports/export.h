@@ -45,6 +45,11 @@ struct export
     struct list link;                  /* oldest first */
 };
 
+/* How clients find an export; what does not apply to its kind is NULL.  All owned. */
+struct export_door {
+    char *name, *server, *uri;
+};
+
 struct export_driver {
     const char *name; /* BlockExportType */
     const struct row_type *options;
@@ -54,6 +59,8 @@ struct export_driver {
     int co_fn (*start)(struct export *x, const void *options, struct err *err);
     /* Has it clients (an opener)? */
     bool (*in_use)(struct export *x);
+    /* Fill in @door, which is zeroed; 0 or -ENOMEM, also then the caller frees what is in it.  May be NULL. */
+    int (*describe)(struct export *x, struct export_door *door);
     /* No new clients; with @hard those there are are cut off.  Returns at once. */
     void (*shutdown)(struct export *x, bool hard);
     /* Wait until the last client is gone and free what start() made. */

@@ -26,8 +26,11 @@ enum {
     NBD_RECEIVE_BYTES = 256 << 10, /* the receive buffer: many requests in one call */
     NBD_CHUNK_BYTES =
         512 << 10, /* replies are gathered in pieces of this size; one inline read fits */
-    NBD_INLINE_MAX = 256 << 10, /* bytes; larger requests never run inside the loop's turn */
-    NBD_TURN_BYTES = 1 << 20,   /* inline bytes after which other connections get their turn */
+    NBD_INLINE_MAX = 256 << 10,      /* bytes; larger requests never run inside the loop's turn */
+    NBD_INLINE_ALONE_MAX = 64 << 10, /* the same, of a connection that has its ring for itself */
+    NBD_TURN_BYTES = 1 << 20,        /* inline bytes after which other connections get their turn */
+    NBD_PIECE_BYTES = 256 << 10,     /* replies that are sent before the turn has ended */
+    NBD_PIECE_REQUESTS = 16,         /* the same, of a connection that has its ring for itself */
     NBD_REPLY_VECTORS = 64,
 };
 

@@ -172,6 +172,10 @@ bool nbd_serve_inline(struct nbd_connection *c, uint16_t type, uint16_t flags, u
     struct operation o;
     struct shortcut s;
 
+    /* A client alone on its ring gains when a large copy is made by a worker of the kernel, beside the
+     * copying to its socket; among several clients the CPUs have enough to do. */
+    if (length > NBD_INLINE_ALONE_MAX && ring_load(c->ring) == 1)
+        return false;
     if ((type != NBD_CMD_READ && !write) || length == 0 || length > NBD_INLINE_MAX ||
         (write && (flags & NBD_CMD_FLAG_FUA || c->export->writethrough)))
         return false;

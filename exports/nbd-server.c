@@ -521,28 +521,56 @@ static char *percent_encode(const char *text, const char *keep)
     return out;
 }
 
+/* The path of a unix socket as clients elsewhere can use it; malloc'd. */
+static char *socket_path(const char *path)
+{
+    autofree char *folder = *path == '/' ? NULL : getcwd(NULL, 0);
+    char *whole = NULL;
+
+    if (!folder)
+        return strdup(path);
+    return asprintf(&whole, "%s/%s", folder, path) < 0 ? NULL : whole;
+}
+
+/* "+unix:///NAME?socket=PATH", "://HOST:PORT/NAME", "+vsock://CID:PORT/NAME" of an address's @text, or NULL. */
+static char *uri_tail(const char *text, const char *name)
+{
+    autofree char *path = NULL, *where = NULL;
+    char *tail = NULL;
+    int n = -1;
+
+    if (strncmp(text, "unix:", 5) == 0) {
+        path = text[5] && text[5] != '@' ? socket_path(text + 5) : NULL;
+        where = path ? percent_encode(path, "/") : NULL;
+        n = where ? asprintf(&tail, "+unix:///%s?socket=%s", name, where) : -1;
+    } else if (strncmp(text, "vsock:", 6) == 0) {
+        n = asprintf(&tail, "+vsock://%s/%s", text + 6, name);
+    } else {
+        n = asprintf(&tail, "://%s/%s", text, name);
+    }
+    return n < 0 ? NULL : tail;
+}
+
+static char *server_uri(struct nbd_server *s, const char *export_name)
+{
+    autofree char *name = percent_encode(export_name, "/"), *text = NULL, *tail = NULL;
+    struct nbd_listener *l;
+    char *uri = NULL;
+
+    if (!name || list_empty(&s->listeners))
+        return NULL;
+    l = container_of(s->listeners.next, struct nbd_listener, link);
+    text = s->said->addr.type == ADDRESS_UNIX ? address_text(&s->said->addr)
+                                              : address_of_socket(l->fd, false);
+    tail = text ? uri_tail(text, name) : NULL;
+    return !tail || asprintf(&uri, "nbd%s%s", s->tls_creds ? "s" : "", tail) < 0 ? NULL : uri;
+}
+
 char *nbd_server_uri(const char *id, const char *export_name)
 {
     struct nbd_server *s = server_find(id);
-    struct nbd_listener *l;
-    autofree char *name = percent_encode(export_name, "/"), *where = NULL, *text = NULL;
-    const char *tls;
-    char *uri = NULL;
-    int n;
 
-    if (!s || list_empty(&s->listeners) || !name)
-        return NULL;
-    l = container_of(s->listeners.next, struct nbd_listener, link);
-    tls = s->tls_creds ? "s" : "";
-    text = s->said->addr.type == ADDRESS_UNIX ? address_text(&s->said->addr)
-                                              : address_of_socket(l->fd, false);
-    if (text && strncmp(text, "unix:", 5) == 0) {
-        where = percent_encode(text + 5, "/");
-        n = where ? asprintf(&uri, "nbd%s+unix:///%s?socket=%s", tls, name, where) : -1;
-    } else {
-        n = text ? asprintf(&uri, "nbd%s://%s/%s", tls, text, name) : -1;
-    }
-    return n < 0 ? NULL : uri;
+    return s ? server_uri(s, export_name) : NULL;
 }
 
 void co_fn nbd_servers_stop_all(void)
@@ -623,6 +651,19 @@ static bool in_use(struct export *x)
     return ((struct nbd_export *)x->state)->connection_count > 0;
 }
 
+static int describe(struct export *x, struct export_door *door)
+{
+    const struct nbd_export *nx = x->state;
+    const char *server = nx->server ? nx->server->said->id : NULL;
+
+    if (!nx->name) /* it has ended already */
+        return 0;
+    door->name = strdup(nx->name);
+    door->server = server ? strdup(server) : NULL;
+    door->uri = nx->server ? server_uri(nx->server, nx->name) : NULL;
+    return !door->name || (server && !door->server) ? -ENOMEM : 0;
+}
+
 static void shut_down(struct export *x, bool hard)
 {
     struct nbd_export *nx = x->state;
@@ -653,6 +694,7 @@ const struct export_driver export_nbd = {
     .state_size = sizeof(struct nbd_export),
     .start = start,
     .in_use = in_use,
+    .describe = describe,
     .shutdown = shut_down,
     .stop = stop,
 };

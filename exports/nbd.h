@@ -58,7 +58,9 @@ void nbd_servers_hold(bool hold);
 /** nbd_server_running - is there a server of that id (NULL: the default one)? */
 bool nbd_server_running(const char *id);
 
-/** nbd_server_uri - where clients find an export of a server, for people; malloc'd */
+/** nbd_server_uri - where clients find an export of a server; malloc'd
+ * NULL: no such server, no URI can tell (a socket in the abstract name space), or out of memory.
+ */
 char *nbd_server_uri(const char *id, const char *export_name);
 
 /** nbd_export_by_name - the export of a server that clients call @name, or NULL */

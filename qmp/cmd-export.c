@@ -158,7 +158,8 @@ static int co_fn nbd_remove(struct monitor *m, void *args, void *result, struct 
 struct export_info {
     char *id, *node_name;
     int type;
-    bool shutting_down;
+    bool shutting_down, writable;
+    struct export_door door;
 };
 
 static const struct row info_rows[] = {
@@ -167,6 +168,14 @@ static const struct row info_rows[] = {
     ROW_REQ(struct export_info, "node-name", node_name, row_str, .help = "The exported node"),
     ROW_REQ(struct export_info, "shutting-down", shutting_down, row_bool,
             .help = "It waits for its last client to leave"),
+    ROW_REQ(struct export_info, "writable", writable, row_bool, .since = "0.1",
+            .help = "Clients may write"),
+    ROW_OPT(struct export_info, "name", door.name, row_str, .since = "0.1",
+            .help = "What NBD clients call it"),
+    ROW_OPT(struct export_info, "server", door.server, row_str, .since = "0.1",
+            .help = "The id of its NBD server; absent: the default one"),
+    ROW_OPT(struct export_info, "uri", door.uri, row_str, .since = "0.1",
+            .help = "Where NBD clients find it, if a URI can say that"),
     ROW_END,
 };
 static ROW_STRUCT_TYPE(row_export_info, "BlockExportInfo", struct export_info, info_rows);
@@ -186,7 +195,9 @@ static int co_fn query(struct monitor *m, void *args, void *result, struct err *
         info->node_name = strdup(n ? n->name : "");
         info->type = x->said->type;
         info->shutting_down = x->shutting_down;
-        if (!info->id || !info->node_name)
+        info->writable = x->writable;
+        if (!info->id || !info->node_name ||
+            (x->driver->describe && x->driver->describe(x, &info->door) < 0))
             return err_set(err, -ENOMEM, "Out of memory");
     }
     return 0;

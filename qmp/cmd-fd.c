@@ -96,11 +96,10 @@ static ROW_STRUCT_TYPE(row_remove_fd_args, "remove-fd-arg", struct remove_fd_arg
 static int co_fn remove_fd(struct monitor *m, void *args, void *result, struct err *err)
 {
     const struct remove_fd_args *a = args;
-    int fd = a->fd >= INT32_MIN && a->fd <= INT32_MAX ? (int)a->fd : -1;
 
     (void)m;
     (void)result;
-    return fdset_remove(a->fdset_id, a->has_fd ? &fd : NULL, err);
+    return fdset_remove(a->fdset_id, a->has_fd ? &a->fd : NULL, err);
 }
 
 struct fd_info {

@@ -77,6 +77,20 @@ static const struct row image_rows[] = {
 static ROW_STRUCT_TYPE(row_image_info, "ImageInfo", struct image_info, image_rows,
                        .help = "About an image");
 
+struct child_info {
+    char *child, *node_name;
+};
+
+static const struct row child_rows[] = {
+    ROW_REQ(struct child_info, "child", child, row_str,
+            .help = "What it is to its parent: file, backing ..."),
+    ROW_REQ(struct child_info, "node-name", node_name, row_str, .help = "The node"),
+    ROW_END,
+};
+static ROW_STRUCT_TYPE(row_child_info, "BlockdevChild", struct child_info, child_rows,
+                       .help = "A node that another one is made of");
+static ROW_LIST_TYPE(row_child_infos, row_child_info);
+
 struct cache_info {
     bool writeback, direct, no_flush;
 };
@@ -134,6 +148,7 @@ enum limit {
 
 struct device_info {
     char *file, *node_name, *drv, *backing_file, *group;
+    struct row_list children;
     bool ro, active, encrypted, encryption_key_missing;
     int64_t backing_file_depth;
     int detect_zeroes;
@@ -159,6 +174,8 @@ struct device_info {
 static const struct row device_rows[] = {
     ROW_REQ(struct device_info, "file", file, row_str, .help = "What would open it again"),
     ROW_OPT(struct device_info, "node-name", node_name, row_str, .help = "The node's name"),
+    ROW_REQ(struct device_info, "children", children, row_child_infos,
+            .help = "The nodes that it is made of"),
     ROW_REQ(struct device_info, "ro", ro, row_bool, .help = "It is read-only"),
     ROW_REQ(struct device_info, "drv", drv, row_str, .help = "Its driver"),
     ROW_OPT(struct device_info, "backing_file", backing_file, row_str,
@@ -356,6 +373,23 @@ static int fill_images(struct picture *p, struct node *n, bool flat, struct imag
     }
 }
 
+static int fill_children(const struct node *n, struct row_list *list)
+{
+    const struct edge *e;
+
+    list_for_each (e, &n->children, in_parent) {
+        struct child_info *info = row_list_append(&row_child_infos, list);
+
+        if (!info)
+            return -ENOMEM;
+        info->child = strdup(e->name);
+        info->node_name = strdup(e->child->name);
+        if (!info->child || !info->node_name)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
 static int fill_device(struct picture *p, struct node *n, bool flat, struct device_info *info)
 {
     struct node *backing = backing_of(n);
@@ -365,7 +399,8 @@ static int fill_device(struct picture *p, struct node *n, bool flat, struct devi
     info->drv = strdup(n->driver->name);
     if (backing)
         info->backing_file = node_filename(backing);
-    if (!info->file || !info->node_name || !info->drv || (backing && !info->backing_file))
+    if (!info->file || !info->node_name || !info->drv || (backing && !info->backing_file) ||
+        fill_children(n, &info->children) < 0)
         return -ENOMEM;
     for (; backing; backing = backing_of(backing))
         info->backing_file_depth++;

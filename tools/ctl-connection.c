@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <json-c/json.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 
 #include "base/cleanup.h"
@@ -18,6 +20,12 @@ static int64_t now_ms(void)
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* When waiting for @ms ends. */
+static int64_t end_of(int ms)
+{
+    return ms < 0 ? -1 : now_ms() + ms;
 }
 
 /* @end: of waiting, by now_ms(); -1: never. */
@@ -56,9 +64,9 @@ static int fill(struct ctl_connection *c, int64_t end, struct err *err)
     return 0;
 }
 
-int ctl_read(struct ctl_connection *c, int ms, struct json_object **out, struct err *err)
+static int read_until(struct ctl_connection *c, int64_t end, struct json_object **out,
+                      struct err *err)
 {
-    int64_t end = ms < 0 ? -1 : now_ms() + ms;
     int r = 0;
 
     while (r == 0) {
@@ -69,21 +77,30 @@ int ctl_read(struct ctl_connection *c, int ms, struct json_object **out, struct 
         r = json_reader_feed(&c->reader, c->buf + c->at, c->len - c->at, &used, out, err);
         c->at += used;
     }
-    if (r < 0)
-        return err_prefix(err, "%s does not speak QMP", c->address);
+    if (r < 0) {
+        err_prefix(err, "%s does not speak QMP", c->address);
+        return err->code = -EPROTO;
+    }
     if (json_object_is_type(*out, json_type_object))
         return 0;
     json_object_put(*out);
     return err_set(err, -EPROTO, "%s does not speak QMP: it sent no object", c->address);
 }
 
+int ctl_read(struct ctl_connection *c, int ms, struct json_object **out, struct err *err)
+{
+    return read_until(c, end_of(ms), out, err);
+}
+
 static int write_text(struct ctl_connection *c, const char *text, struct err *err)
 {
+    int64_t end = end_of(c->patience);
+
     for (size_t left = strlen(text); left > 0;) {
         ssize_t n = send(c->fd, text, left, MSG_NOSIGNAL);
 
         if (n < 0 && errno == EAGAIN) {
-            int r = wait_for(c, POLLOUT, -1, err);
+            int r = wait_for(c, POLLOUT, end, err);
 
             if (r < 0)
                 return r;
@@ -129,12 +146,12 @@ static int take_reply(struct ctl_connection *c, struct json_object *message, int
                    c->address);
 }
 
-static int execute(struct ctl_connection *c, const char *command, struct json_object *arguments,
-                   int ms, struct json_object **result, struct err *err)
+int ctl_execute(struct ctl_connection *c, const char *command, struct json_object *arguments,
+                struct json_object **result, struct err *err)
 {
     struct json_object *request = json_object_new_object();
     autofree char *text = NULL, *line = NULL;
-    int64_t id = ++c->last_id;
+    int64_t id = ++c->last_id, end = end_of(c->patience);
     int r;
 
     json_object_object_add(request, "execute", json_object_new_string(command));
@@ -148,7 +165,7 @@ static int execute(struct ctl_connection *c, const char *command, struct json_ob
     for (r = write_text(c, line, err); r == 0;) {
         struct json_object *message;
 
-        r = ctl_read(c, ms, &message, err);
+        r = read_until(c, end, &message, err);
         if (r < 0)
             break;
         r = take_reply(c, message, id, result, err);
@@ -157,16 +174,10 @@ static int execute(struct ctl_connection *c, const char *command, struct json_ob
     return r < 0 ? r : 0;
 }
 
-int ctl_execute(struct ctl_connection *c, const char *command, struct json_object *arguments,
-                struct json_object **result, struct err *err)
-{
-    return execute(c, command, arguments, -1, result, err);
-}
-
 static int greet(struct ctl_connection *c, struct err *err)
 {
     struct json_object *message, *result;
-    int r = ctl_read(c, CTL_GREETING_SECONDS * 1000, &message, err);
+    int r = ctl_read(c, c->patience, &message, err);
     bool greeting;
 
     if (r < 0)
@@ -175,28 +186,69 @@ static int greet(struct ctl_connection *c, struct err *err)
     json_object_put(message);
     if (!greeting)
         return err_set(err, -EPROTO, "%s does not speak QMP: no greeting came", c->address);
-    r = execute(c, "qmp_capabilities", NULL, CTL_GREETING_SECONDS * 1000, &result, err);
+    r = ctl_execute(c, "qmp_capabilities", NULL, &result, err);
     if (r == 0)
         json_object_put(result);
     return r;
 }
 
+/* ---- connecting ---- */
+
+static void on_alarm(int signal)
+{
+    (void)signal; /* connect() is interrupted, that is all */
+}
+
+/* address_connect() blocks: let a signal end it after c->patience, again and again for each address it tries. */
+static void set_alarm(const struct ctl_connection *c, bool on)
+{
+    int ms = on && c->patience >= 0 ? c->patience + 1 : 0;
+    struct itimerval t = { .it_value = { ms / 1000, ms % 1000 * 1000 },
+                           .it_interval = { 0, ms ? 100000 : 0 } };
+    struct sigaction a = { .sa_handler = ms ? on_alarm : SIG_DFL };
+
+    setitimer(ITIMER_REAL, &t, NULL);
+    sigaction(SIGALRM, &a, NULL);
+}
+
+static int cannot_connect(const struct ctl_connection *c, int code, bool said, struct err *err)
+{
+    const char *where = said ? "" : " (--socket or $RINGBLK_SOCKET says where)";
+
+    switch (code) {
+    case -EINTR:
+        return err_set(err, -ETIMEDOUT, "%s does not answer: it takes no connection", c->address);
+    case -ENOENT:
+    case -ECONNREFUSED:
+        return err_set(err, code, "cannot connect to %s: %s; is ringblkd running?%s", c->address,
+                       strerror(-code), where);
+    case -EACCES:
+    case -EPERM:
+        return err_set(err, code,
+                       "cannot connect to %s: %s; only the user who started ringblkd may",
+                       c->address, strerror(-code));
+    default: return err_set_errno(err, code, "cannot connect to %s", c->address);
+    }
+}
+
 int ctl_connect(const char *socket, struct ctl_connection *c, struct err *err)
 {
     AUTO(runtime_address_done) struct runtime_address a = { 0 };
+    const char *variable = getenv(RUNTIME_QMP_VARIABLE);
     autoerr why = { 0 };
     int r;
 
     c->fd = -1;
     if (runtime_address(socket, RUNTIME_QMP_VARIABLE, RUNTIME_QMP_FILE, false, &a, err) < 0)
-        return err->code;
+        return err->code = -EINVAL;
     c->address = address_text(&a.address);
     if (!c->address)
         return err_set(err, -ENOMEM, "out of memory");
+    set_alarm(c, true);
     c->fd = address_connect(&a.address, NULL, NULL, &why);
+    set_alarm(c, false);
     if (c->fd < 0)
-        return err_set(err, why.code, "cannot connect to %s: %s; is ringblkd running?", c->address,
-                       strerror(-why.code));
+        return cannot_connect(c, why.code, socket || (variable && *variable), err);
     r = greet(c, err);
     if (r < 0)
         ctl_disconnect(c);

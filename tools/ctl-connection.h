@@ -7,6 +7,7 @@
 
 struct ctl_connection {
     int fd;
+    int patience;  /* ms to wait for what the server must send or take; -1: for ever */
     char *address; /* owned; for messages */
     struct json_reader reader;
     char buf[16384];
@@ -17,27 +18,27 @@ struct ctl_connection {
     void *arg;
 };
 
-enum { CTL_GREETING_SECONDS = 10 };
-
-/** ctl_connect - connect, take the greeting, negotiate; within CTL_GREETING_SECONDS for each
+/** ctl_connect - connect, take the greeting, negotiate
  * @socket: a path or HOST:PORT; NULL: where the daemon's plain form listens
- * @c: zeroed but for on_event and arg; release with ctl_disconnect()
- * Return: 0; a negative errno.
+ * @c: zeroed but for patience, on_event and arg; release with ctl_disconnect()
+ * Uses SIGALRM and the real-time interval timer meanwhile.
+ * Return: 0; -EINVAL: @socket is no address; another negative errno.
  */
 int ctl_connect(const char *socket, struct ctl_connection *c, struct err *err);
 void ctl_disconnect(struct ctl_connection *c);
 
 /** ctl_read - the next message, whatever it is
  * @ms: how long to wait; -1: for ever
- * Return: 0 and a new reference; -ETIMEDOUT; -EINTR (a signal); another negative errno.
+ * Return: 0 and a new reference; -ETIMEDOUT, after which reading may go on; -EINTR (a signal); another negative
+ * errno.
  */
 int ctl_read(struct ctl_connection *c, int ms, struct json_object **out, struct err *err);
 
 /** ctl_execute - run a command and wait for its reply
  * @arguments: stays the caller's; NULL: none
  * @result: a new reference (NULL for null), iff 0 is returned
- * Return: 0; -EREMOTEIO: the daemon said no, err has "CLASS: sentence"; another negative errno: the
- * connection failed.
+ * Return: 0; -EREMOTEIO: the daemon said no, err has "CLASS: sentence"; another negative errno, never
+ * -EINVAL: the connection failed.
  */
 int ctl_execute(struct ctl_connection *c, const char *command, struct json_object *arguments,
                 struct json_object **result, struct err *err);

@@ -1,94 +1,91 @@
 /* SPDX-License-Identifier: MIT */
 /* `ringblkctl exports`: a table of what is exported. */
-#include <errno.h>
-#include <json-c/json.h>
 #include <string.h>
 
-#include "base/cleanup.h"
+#include "tools/ctl-json.h"
 #include "tools/ctl-table.h"
 #include "tools/ctl.h"
 
-/* The member of @o by a path of names, ended by NULL; NULL when it is not there. */
-static struct json_object *get(struct json_object *o, const char *const *path)
-{
-    for (; *path; path++)
-        if (!json_object_is_type(o, json_type_object) || !json_object_object_get_ex(o, *path, &o))
-            return NULL;
-    return o;
-}
-#define GET(o, ...) get(o, (const char *const[]){ __VA_ARGS__, NULL })
+enum { COLUMNS = 10 };
 
-/* What query-block says of a device. */
-static struct json_object *device(struct json_object *blocks, const char *id)
+/* "rw" or "ro" by what the export says of itself; older daemons and others say it of the device only. */
+static const char *access_of(struct json_object *export, struct json_object *device)
 {
-    for (size_t i = 0;
-         json_object_is_type(blocks, json_type_array) && id && i < json_object_array_length(blocks);
-         i++) {
-        struct json_object *b = json_object_array_get_idx(blocks, i);
-        const char *name = json_object_get_string(GET(b, "device"));
+    struct json_object *writable = CTL_GET(export, "writable");
+    struct json_object *ro = CTL_GET(device, "inserted", "ro");
 
-        if (name && strcmp(name, id) == 0)
-            return b;
-    }
-    return NULL;
+    if (writable)
+        return json_object_get_boolean(writable) ? "rw" : "ro";
+    return !ro ? "" : json_object_get_boolean(ro) ? "ro" : "rw";
 }
 
-static void add_row(struct ctl_table *t, struct json_object *export, struct json_object *blocks)
+/* What query-block says of an export; usually both lists have the same order. */
+static struct json_object *device_of(struct json_object *devices, size_t i, const char *id)
 {
-    struct json_object *b = device(blocks, json_object_get_string(GET(export, "id")));
-    struct json_object *size = b ? GET(b, "inserted", "image", "virtual-size") : NULL;
-    struct json_object *ro = b ? GET(b, "inserted", "ro") : NULL;
+    struct json_object *device = ctl_at(devices, i);
+    const char *name = ctl_string(CTL_GET(device, "device"));
+
+    return id && name && strcmp(id, name) == 0 ? device : ctl_find(devices, "device", id);
+}
+
+static void add_row(struct ctl_table *t, struct json_object *export, struct json_object *device)
+{
+    struct json_object *size = CTL_GET(device, "inserted", "image", "virtual-size");
+    struct json_object *where = CTL_GET(export, "uri");
     char text[CTL_NUMBER_MAX];
 
-    ctl_table_add(t, json_object_get_string(GET(export, "id")));
-    ctl_table_add(t, json_object_get_string(GET(export, "type")));
-    ctl_table_add(t, json_object_get_string(GET(export, "node-name")));
-    ctl_table_add(t, size ? ctl_size_text(json_object_get_double(size), text) : "-");
-    ctl_table_add(t, !ro ? "-" : json_object_get_boolean(ro) ? "ro" : "rw");
-    ctl_table_add(t, !b ? "-" : json_object_get_boolean(GET(b, "locked")) ? "yes" : "no");
-    ctl_table_add(t, json_object_get_boolean(GET(export, "shutting-down")) ? "ending" : "up");
+    ctl_table_add(t, ctl_string(CTL_GET(export, "id")));
+    ctl_table_add(t, ctl_string(CTL_GET(export, "type")));
+    ctl_table_add(t, ctl_string(CTL_GET(export, "node-name")));
+    ctl_table_add(t, size ? ctl_size_text(json_object_get_double(size), text) : "");
+    ctl_table_add(t, access_of(export, device));
+    ctl_table_add(t, !device                                              ? ""
+                     : json_object_get_boolean(CTL_GET(device, "locked")) ? "yes"
+                                                                          : "no");
+    ctl_table_add(t, json_object_get_boolean(CTL_GET(export, "shutting-down")) ? "ending" : "up");
+    ctl_table_add(t, ctl_string(CTL_GET(export, "server")));
+    ctl_table_add(t, ctl_string(CTL_GET(export, "name")));
+    ctl_table_add(t, ctl_string(where ? where : CTL_GET(export, "device")));
 }
 
-static int print_table(struct json_object *exports, struct json_object *blocks)
+static int print_table(struct json_object *exports, struct json_object *devices)
 {
-    static const char *const head[] = {
-        "ID", "TYPE", "NODE", "SIZE", "NODE-IS", "CLIENTS", "STATE"
-    };
-    static const bool right[] = { false, false, false, true, false, false, false };
-    struct ctl_table t = { .columns = 7, .right = right };
+    static const char *const head[COLUMNS] = { "ID",      "TYPE",  "NODE",   "SIZE", "ACCESS",
+                                               "CLIENTS", "STATE", "SERVER", "NAME", "CONNECT-TO" };
+    static const bool right[COLUMNS] = { [3] = true };
+    struct ctl_table t = { .columns = COLUMNS, .right = right, .drop_empty = true };
     int r;
 
-    for (unsigned i = 0; i < 7; i++)
+    for (unsigned i = 0; i < COLUMNS; i++)
         ctl_table_add(&t, head[i]);
-    for (size_t i = 0; i < json_object_array_length(exports); i++)
-        add_row(&t, json_object_array_get_idx(exports, i), blocks);
+    for (size_t i = 0; i < ctl_length(exports); i++) {
+        struct json_object *export = ctl_at(exports, i);
+        add_row(&t, export, device_of(devices, i, ctl_string(CTL_GET(export, "id"))));
+    }
     r = ctl_table_print(&t, stdout);
     ctl_table_clear(&t);
-    return r < 0 ? CTL_TROUBLE : CTL_OK;
+    return r;
 }
 
 static int run_exports(struct ctl *ctl, int argc, char **argv)
 {
-    struct json_object *exports = NULL, *blocks = NULL;
+    struct json_object *exports = NULL, *devices = NULL;
     autoerr err = { 0 };
-    int status;
+    int status = CTL_OK;
 
     (void)argv;
     if (argc)
         return ctl_usage(&ctl_exports_command);
-    if (ctl_connect(ctl->socket, &ctl->connection, &err) < 0 ||
-        ctl_execute(&ctl->connection, "query-block-exports", NULL, &exports, &err) < 0)
-        return ctl_fail(&err);
-    if (ctl->json)
-        status = ctl_print(exports);
-    else if (!json_object_is_type(exports, json_type_array))
-        status = (err_set(&err, -EPROTO, "query-block-exports returned no list"), ctl_fail(&err));
-    else if (ctl_execute(&ctl->connection, "query-block", NULL, &blocks, &err) < 0)
+    if (ctl_open(ctl, &err) < 0 ||
+        ctl_query(ctl, "query-block-exports", NULL, &exports, &err) < 0 ||
+        (!ctl->json && ctl_query(ctl, "query-block", NULL, &devices, &err) < 0))
         status = ctl_fail(&err);
-    else
-        status = print_table(exports, blocks);
+    else if (ctl->json)
+        status = ctl_print(exports);
+    else if (print_table(exports, devices) < 0)
+        status = CTL_USAGE;
     json_object_put(exports);
-    json_object_put(blocks);
+    json_object_put(devices);
     return status;
 }
 

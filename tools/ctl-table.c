@@ -121,6 +121,8 @@ static void print_row(const struct ctl_table *t, char *const *cells, const size_
     size_t blanks = 0;
 
     for (size_t i = 0; i < t->columns; i++) {
+        if (!widths[i])
+            continue;
         size_t pad = widths[i] - ctl_width(cells[i]);
         bool right = t->right && t->right[i];
 
@@ -135,18 +137,25 @@ static void print_row(const struct ctl_table *t, char *const *cells, const size_
     fputc('\n', out);
 }
 
+static void widen(size_t *column, const char *cell)
+{
+    size_t width = ctl_width(cell);
+
+    if (width > *column)
+        *column = width;
+}
+
 int ctl_table_print(const struct ctl_table *t, FILE *out)
 {
     autofree size_t *widths = calloc(t->columns, sizeof *widths);
 
     if (!widths || t->failed)
         return -ENOMEM;
-    for (size_t i = 0; i < t->count; i++) {
-        size_t width = ctl_width(t->cells[i]);
-
-        if (width > widths[i % t->columns])
-            widths[i % t->columns] = width;
-    }
+    for (size_t i = t->drop_empty ? t->columns : 0; i < t->count; i++)
+        widen(&widths[i % t->columns], t->cells[i]);
+    for (size_t i = 0; i < t->columns && i < t->count; i++)
+        if (widths[i])
+            widen(&widths[i], t->cells[i]);
     for (size_t i = 0; i + t->columns <= t->count; i += t->columns)
         print_row(t, t->cells + i, widths, out);
     return 0;

@@ -25,7 +25,8 @@ struct ctl_table {
     const bool *right; /* of each column: aligned to the right; NULL: none */
     char **cells;      /* owned; row after row, the heading first */
     size_t count, room;
-    bool failed; /* out of memory */
+    bool failed;     /* out of memory */
+    bool drop_empty; /* columns in which only the heading has anything are not printed */
 };
 
 /** ctl_table_add - the next cell, escaped; NULL counts as "" */

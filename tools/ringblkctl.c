@@ -8,6 +8,7 @@
 #include <locale.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -15,8 +16,25 @@
 #include "tools/ctl-table.h"
 #include "tools/ctl.h"
 
-static const struct ctl_command *const commands[] = { &ctl_exports_command, &ctl_events_command,
-                                                      &ctl_qmp_command, NULL };
+static const struct ctl_command *const commands[] = { &ctl_nodes_command, &ctl_exports_command,
+                                                      &ctl_events_command, &ctl_qmp_command, NULL };
+
+int ctl_open(struct ctl *ctl, struct err *err)
+{
+    return ctl_connect(ctl->socket, &ctl->connection, err);
+}
+
+int ctl_query(struct ctl *ctl, const char *command, struct json_object *arguments,
+              struct json_object **out, struct err *err)
+{
+    int r = ctl_execute(&ctl->connection, command, arguments, out, err);
+
+    if (r < 0 || json_object_is_type(*out, json_type_array))
+        return r;
+    json_object_put(*out);
+    *out = NULL;
+    return err_set(err, -EPROTO, "%s returned no list", command);
+}
 
 int ctl_fail(const struct err *err)
 {
@@ -24,13 +42,18 @@ int ctl_fail(const struct err *err)
 
     fflush(stdout);
     fprintf(stderr, "%s%s\n", err->code == -EREMOTEIO ? "" : "ringblkctl: ", text ? text : "");
-    return err->code == -EREMOTEIO ? CTL_REFUSED : CTL_TROUBLE;
+    switch (err->code) {
+    case -EREMOTEIO: return CTL_REFUSED;
+    case -EINVAL:
+    case -ENOMEM: return CTL_USAGE;
+    default: return CTL_LOST;
+    }
 }
 
 int ctl_usage(const struct ctl_command *c)
 {
     fprintf(stderr, "usage: ringblkctl %s %s\n", c->name, c->usage);
-    return CTL_TROUBLE;
+    return CTL_USAGE;
 }
 
 int ctl_print(struct json_object *value)
@@ -38,14 +61,14 @@ int ctl_print(struct json_object *value)
     autofree char *text = json_text(value);
 
     if (!text)
-        return CTL_TROUBLE;
+        return CTL_USAGE;
     puts(text);
     return CTL_OK;
 }
 
 static void print_help(void)
 {
-    printf("usage: ringblkctl [--socket ADDRESS] [--json] COMMAND\n\n");
+    printf("usage: ringblkctl [OPTION...] COMMAND\n\n");
     for (unsigned i = 0; commands[i]; i++)
         printf("  %s %s\n        %s\n", commands[i]->name, commands[i]->usage, commands[i]->help);
     printf("\n"
@@ -53,8 +76,25 @@ static void print_help(void)
            "                    $RINGBLK_SOCKET, else /run/ringblk/qmp.sock for root and\n"
            "                    $XDG_RUNTIME_DIR/ringblk/qmp.sock for others\n"
            "  --json            JSON on one line, for programs\n"
+           "  --timeout SECONDS give up when ringblkd does not answer for so long; 0: never.\n"
+           "                    Default: %d, but never for qmp's own commands and for events\n"
            "  --help, --version\n\n"
-           "Exit status: 0, 1 when ringblkd refused, 2 for wrong usage or no connection.\n");
+           "Exit status: 0, 1 when ringblkd refused, 2 for wrong usage, 3 without a connection.\n",
+           CTL_TIMEOUT_DEFAULT);
+}
+
+static int take_timeout(struct ctl *ctl, const char *text)
+{
+    char *end;
+    double seconds = strtod(text, &end);
+
+    if (end == text || *end || !(seconds >= 0 && seconds <= 1e6)) {
+        fprintf(stderr, "ringblkctl: --timeout takes seconds, not '%s'\n", text);
+        return -1;
+    }
+    ctl->connection.patience = seconds > 0 ? (int)(seconds * 1000) : -1;
+    ctl->timeout_said = true;
+    return 0;
 }
 
 static int run(struct ctl *ctl, int argc, char **argv)
@@ -64,17 +104,17 @@ static int run(struct ctl *ctl, int argc, char **argv)
             return commands[i]->run(ctl, argc - 1, argv + 1);
     fprintf(stderr, "ringblkctl: %s%s; see --help\n", argc ? "no such command: " : "no command",
             argc ? argv[0] : "");
-    return CTL_TROUBLE;
+    return CTL_USAGE;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = { { "socket", required_argument, NULL, 's' },
-                                             { "json", no_argument, NULL, 'j' },
-                                             { "help", no_argument, NULL, 'h' },
-                                             { "version", no_argument, NULL, 'v' },
-                                             { 0 } };
-    struct ctl ctl = { .connection.fd = -1 };
+    static const struct option options[] = {
+        { "socket", required_argument, NULL, 's' },  { "json", no_argument, NULL, 'j' },
+        { "timeout", required_argument, NULL, 't' }, { "help", no_argument, NULL, 'h' },
+        { "version", no_argument, NULL, 'v' },       { 0 }
+    };
+    struct ctl ctl = { .connection = { .fd = -1, .patience = CTL_TIMEOUT_DEFAULT * 1000 } };
     int option, status;
 
     setlocale(LC_CTYPE, "");
@@ -83,9 +123,13 @@ int main(int argc, char **argv)
         switch (option) {
         case 's': ctl.socket = optarg; break;
         case 'j': ctl.json = true; break;
+        case 't':
+            if (take_timeout(&ctl, optarg) < 0)
+                return CTL_USAGE;
+            break;
         case 'h': print_help(); return CTL_OK;
         case 'v': printf("ringblkctl %s\n", PACKAGE_VERSION); return CTL_OK;
-        default: return CTL_TROUBLE;
+        default: return CTL_USAGE;
         }
     }
     qmp_register_types();
@@ -93,7 +137,7 @@ int main(int argc, char **argv)
     ctl_disconnect(&ctl.connection);
     if (fflush(stdout) != 0 || ferror(stdout)) {
         fprintf(stderr, "ringblkctl: cannot write the output: %s\n", strerror(errno));
-        return CTL_TROUBLE;
+        return CTL_USAGE;
     }
     return status;
 }

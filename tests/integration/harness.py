@@ -129,6 +129,14 @@ class Daemon:
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def settled(self, wanted=None):
+        """How many descriptors there are once the daemon is done with clients that left: waits a moment, or until
+        they are no more than wanted."""
+        deadline = time.monotonic() + (1 if wanted is None else 60)
+        while (wanted is None or self.descriptors() > wanted) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.descriptors()
+
     def uri(self, name):
         return f"nbd+unix:///{name}?socket={self.nbd_path}"
 

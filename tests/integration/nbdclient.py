@@ -2,6 +2,8 @@
 """An NBD client made of a socket and struct.pack, for tests that must send what a good library would
 never send, and see every byte that comes back."""
 
+import contextlib
+import os
 import socket
 import struct
 
@@ -250,3 +252,18 @@ def connect(path, name="x", style="structured", contexts=(), infos=(INFO_BLOCK_S
     c.contexts = c.meta(OPT_SET_META, name, *contexts) if contexts else {}
     c.go(name, infos)
     return c
+
+
+def warm(d):
+    """Every ring of a daemon serves a client once: what rings open is open from here on."""
+    with contextlib.closing(d.qmp()) as q:
+        q("blockdev-add", driver="null-co", node_name="warm")
+        q("nbd-server-start", addr={"type": "unix", "data": {"path": d.nbd_path}})
+        q("block-export-add", type="nbd", id="warm", node_name="warm")
+        clients = [connect(d.nbd_path, "warm") for _ in range(2 * os.cpu_count())]
+        for c in clients:
+            c.read(0, 512)
+        for c in clients:
+            c.end()
+        q("nbd-server-stop")
+        q("blockdev-del", node_name="warm")

@@ -150,7 +150,7 @@ def comparable(nodes):
     found = []
     for n in nodes:
         n = json.loads(json.dumps(n))
-        for gone in ("active", "encryption_key_missing"):
+        for gone in ("active", "encryption_key_missing", "children"):
             n.pop(gone, None)
         if n["node-name"].startswith("#block"):
             n["node-name"] = "#block"

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """ringblkctl against a living daemon, for people and for programs, and against servers that are none."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,13 +13,14 @@ import threading
 from harness import BUILD, TMP, daemon
 
 CTL = f"{BUILD}/ringblkctl"
+OK = b'{"return": {}, "id": 1}\n'
 GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'
 
 
-def ctl(*arguments, status=0, path=None, **environment):
+def ctl(*arguments, status=0, path=None, env=os.environ, user=None, **environment):
     command = [CTL, *(["--socket", path] if path else []), *arguments]
-    done = subprocess.run(command, capture_output=True, timeout=60,
-                          env={**os.environ, "LC_ALL": "C.UTF-8", **environment})
+    done = subprocess.run(command, capture_output=True, timeout=60, user=user,
+                          env={**env, "LC_ALL": "C.UTF-8", **environment})
     out, errors = done.stdout.decode(), done.stderr.decode()
     assert done.returncode == status, f"{command}: {done.returncode}: {out}{errors}"
     assert (errors == "") == (status == 0), f"{command}: {errors}"
@@ -27,13 +29,19 @@ def ctl(*arguments, status=0, path=None, **environment):
 
 def commands(d):
     path = d.qmp_path
-    assert json.loads(ctl("--json", "exports", path=path)) == [
-        {"id": i, "type": "nbd", "node-name": n, "shutting-down": False}
-        for i, n in (("disk", "raw"), ("other", "zero"))]
+    assert [(x["id"], x["uri"]) for x in json.loads(ctl("--json", "exports", path=path))] == [
+        ("disk", d.uri("raw")), ("other", f"nbd+unix:///z?socket={TMP}/two.nbd")]
     assert ctl("exports", path=path).splitlines() == [
-        "ID     TYPE  NODE    SIZE  NODE-IS  CLIENTS  STATE",
-        "disk   nbd   raw   64 MiB  rw       no       up",
-        "other  nbd   zero   1 GiB  ro       no       up"]
+        "ID     TYPE  NODE    SIZE  ACCESS  CLIENTS  STATE  SERVER  NAME  CONNECT-TO",
+        f"disk   nbd   raw   64 MiB  rw      no       up             raw   {d.uri('raw')}",
+        f"other  nbd   zero   1 GiB  ro      no       up     two     z     nbd+unix:///z?socket={TMP}/two.nbd"]
+    assert [n["node-name"] for n in json.loads(ctl("--json", "nodes", path=path))] == ["file", "raw", "zero"]
+    assert ctl("nodes", path=path).splitlines() == [
+        "NODE           DRIVER     SIZE  ACCESS  USED-BY       FILE",
+        "raw            raw      64 MiB  rw      export disk",
+        f"└─ file: file  file     64 MiB  rw                    {TMP}/disk.raw",
+        "zero           null-co   1 GiB  ro      export other"]
+    assert "\n`- file: file" in ctl("nodes", path=path, LC_ALL="C")
     assert ctl("exports", RINGBLK_SOCKET=path).startswith("ID ")
     assert ctl("qmp", "block_resize", "node-name=raw", "size=96M", path=path) == "{}\n"
     assert os.stat(f"{TMP}/disk.raw").st_size == 96 << 20
@@ -56,7 +64,8 @@ def refusals(d):
     assert ctl("qmp", "block_resize", "size", path=path, status=2)
     assert ctl("qmp", "block_resize", "{", path=path, status=2)
     assert ctl("qmp", path=path, status=2).startswith("usage: ")
-    for words in ((), ("nonsense",), ("--nonsense",), ("exports", "x"), ("events", "x")):
+    for words in ((), ("nonsense",), ("--nonsense",), ("exports", "x"), ("events", "x"), ("nodes", "x"),
+                  *(("--timeout", t, "nodes") for t in ("", "x", "1x", "-1", "nan", "1e9"))):
         assert ctl(*words, path=path, status=2)
     assert "--socket" in ctl("--help") and ctl("--version").startswith("ringblkctl ")
 
@@ -82,8 +91,9 @@ def events(d):
             assert line[0].startswith("20"), line
 
 
-def fake(name, *answers):
-    """A server that sends the first answer at once, each next one for a line that comes, and hangs up."""
+def fake(name, *answers, stay=False):
+    """A server that sends the first answer at once, each next one for a line that comes, and hangs up (or
+    stays, and says no more)."""
     path = f"{TMP}/{name}"
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
@@ -96,6 +106,8 @@ def fake(name, *answers):
                 for answer in answers[1:]:
                     lines.readline()
                     s.sendall(answer)
+                if stay:
+                    lines.read()
             except OSError:
                 pass
 
@@ -103,36 +115,81 @@ def fake(name, *answers):
     return path
 
 
-def strangers():
-    text = ctl("exports", path=f"{TMP}/nobody", status=2)
-    assert text == (f"ringblkctl: cannot connect to unix:{TMP}/nobody: No such file or directory; "
-                    "is ringblkd running?\n"), text
+def nobody():
+    for path, said in ((f"{TMP}/nobody", "No such file or directory; is ringblkd running?\n"),
+                       (f"{TMP}/disk.raw/x", "Not a directory\n"), ("127.0.0.1:1", "refused; is ringblkd running?\n")):
+        text = ctl("exports", path=path, status=3)
+        assert text.startswith("ringblkctl: cannot connect to ") and text.endswith(said), text
+    assert ctl("nodes", path="x" * 200 + "/", status=3)
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(f"{TMP}/dead")
-        assert "Connection refused; is ringblkd" in ctl("exports", path=f"{TMP}/dead", status=2)
-    ok = b'{"return": {}, "id": 1}\n'
+        assert "Connection refused; is ringblkd" in ctl("exports", path=f"{TMP}/dead", status=3)
+        if os.geteuid() == 0:
+            with contextlib.suppress(PermissionError): # that user may not run the program either
+                text = ctl("exports", path=f"{TMP}/dead", status=3, user=65534)
+                assert "Permission denied; only the user who started ringblkd may" in text, text
+    # Without --socket: where the daemon's plain form listens; how to say it otherwise is told.
+    environment = {k: v for k, v in os.environ.items() if k not in ("RINGBLK_SOCKET", "XDG_RUNTIME_DIR")}
+    if os.geteuid() != 0:
+        assert "XDG_RUNTIME_DIR is not set" in ctl("nodes", status=2, env=environment)
+        text = ctl("nodes", status=3, env=dict(environment, XDG_RUNTIME_DIR=TMP))
+        assert f"unix:{TMP}/ringblk/qmp.sock" in text and "(--socket or $RINGBLK_SOCKET says where)" in text, text
+
+
+def silence():
+    """A server that takes no connection, does not greet, does not answer: within the time that is said."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(f"{TMP}/silent")
+        silent.listen(0)
+        assert "does not answer" in ctl("--timeout", "0.1", "exports", path=f"{TMP}/silent", status=3)
+        waiting = []
+        while True: # until the kernel keeps no more of them waiting
+            waiting.append(socket.socket(socket.AF_UNIX))
+            waiting[-1].setblocking(False)
+            try:
+                waiting[-1].connect(f"{TMP}/silent")
+            except BlockingIOError:
+                break
+        assert "takes no connection" in ctl("--timeout", "0.1", "exports", path=f"{TMP}/silent", status=3)
+        for s in waiting:
+            s.close()
+    for i, (answers, command) in enumerate((([GREETING], ["nodes"]), ([GREETING, OK], ["nodes"]), ([GREETING, OK], ["qmp", "x"]),
+                                            ([GREETING, OK, b'{"event": "E"}\n{"return'], ["exports"]))):
+        path = fake(f"silent{i}", *answers, stay=True)
+        text = ctl("--timeout", "0.1", *command, path=path, status=3)
+        assert text == f"ringblkctl: unix:{path} does not answer\n", text
+
+
+def strangers():
     for i, (answers, said) in enumerate((
             ([b"SSH-2.0-nonsense\r\n"], "does not speak QMP"),
             ([b"[1]\n"], "does not speak QMP"),
             ([b'{"hello": 1}\n'], "no greeting came"),
+            ([b""], "hung up"),
             ([GREETING[:20]], "hung up"),
             ([GREETING], "hung up"),
-            ([GREETING, ok, b""], "hung up"),
-            ([GREETING, ok, b'{"x": 1}\n'], "neither a reply nor an event"),
-            ([GREETING, ok, b'{"return": 5, "id": 2}\n'], "returned no list"))):
-        text = ctl("exports", path=fake(f"fake{i}", *answers), status=2)
+            ([GREETING, OK, b""], "hung up"),
+            ([GREETING, OK, b'{"return": [{"id'], "hung up"),
+            ([GREETING, OK, b"[" * 2000], "does not speak QMP"),
+            ([GREETING, OK, b"\xff\n"], "does not speak QMP"),
+            ([GREETING, OK, b'{"x": 1}\n'], "neither a reply nor an event"),
+            ([GREETING, OK, b'{"error": 1, "id": 2}\n'], "neither a reply nor an event"),
+            ([GREETING, OK, b'{"return": 5, "id": 2}\n'], "returned no list"))):
+        text = ctl("exports", path=fake(f"fake{i}", *answers), status=3)
         assert said in text, f"{answers}: {text}"
-    with socket.socket(socket.AF_UNIX) as silent:
-        silent.bind(f"{TMP}/silent")
-        silent.listen()
-        assert "does not answer" in ctl("exports", path=f"{TMP}/silent", status=2)
+    # Lists of anything are shown as far as they make sense.
+    odd = b'[1, null, {}, {"id": 5}, {"id": "\\u001b[2J", "node-name": [], "children": {}}, {"node-name": "n", "children": [1]}]'
+    for command in ("nodes", "exports"):
+        reply = b'{"return": %s, "id": %%d}\n' % odd
+        text = ctl(command, path=fake(f"odd-{command}", GREETING, OK, reply % 2, reply % 3))
+        assert "\x1b" not in text and ("\\x1b[2J" in text) == (command == "exports"), text
     error = b'{"error": {"class": "X", "desc": "a\\u001b[2Jb"}, "id": 2}\n'
-    assert ctl("qmp", "x", path=fake("escape", GREETING, ok, error), status=1) == "X: a\\x1b[2Jb\n"
+    assert ctl("qmp", "x", path=fake("escape", GREETING, OK, error), status=1) == "X: a\\x1b[2Jb\n"
     reply = b'{"return": "' + b"x" * (8 << 20) + b'", "id": 2}\n'
-    assert len(ctl("qmp", "x", path=fake("long", GREETING, ok, reply))) == (8 << 20) + 3
+    assert len(ctl("qmp", "x", path=fake("long", GREETING, OK, reply))) == (8 << 20) + 3
     # An event, and the reply to something else, come first.
     reply = b'{"event": "E"}\n{"return": 1, "id": 77}\n{"return": 2, "id": 2}\n'
-    assert ctl("qmp", "x", path=fake("late", GREETING, ok, reply)) == "2\n"
+    assert ctl("qmp", "x", path=fake("late", GREETING, OK, reply)) == "2\n"
 
 
 with open(f"{TMP}/disk.raw", "wb") as f:
@@ -141,9 +198,12 @@ with daemon("--blockdev", f"driver=file,node-name=file,filename={TMP}/disk.raw",
             "--blockdev", "driver=raw,node-name=raw,file=file",
             "--blockdev", "driver=null-co,node-name=zero,size=1073741824,read-zeroes=on,read-only=on",
             "--nbd-server", f"addr.type=unix,addr.path={TMP}/d.nbd",
+            "--nbd-server", f"id=two,addr.type=unix,addr.path={TMP}/two.nbd",
             "--export", "type=nbd,id=disk,node-name=raw,writable=on",
-            "--export", "type=nbd,id=other,node-name=zero") as d:
+            "--export", "type=nbd,id=other,node-name=zero,server=two,name=z") as d:
     commands(d)
     refusals(d)
     events(d)
+nobody()
+silence()
 strangers()

@@ -66,14 +66,6 @@ def works(d):
     s.close()
 
 
-def settled(d, wanted=None):
-    """How many descriptors the daemon has when clients that went are taken apart."""
-    deadline = time.monotonic() + (30 if wanted else 1)
-    while d.descriptors() != wanted and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return d.descriptors()
-
-
 def cut_short(d):
     for n in CUTS:
         for polite in (True, False):
@@ -152,10 +144,10 @@ with daemon("--blockdev", f"driver=file,node-name=f,filename={TMP}/image",
     for s in at_once:
         s.close()
     works(d)
-    before = settled(d)
+    before = d.settled()
     cut_short(d)
     nonsense(d, random.Random(SEED))
     slow_readers(d)
-    assert settled(d, before) == before, (before, d.descriptors())
+    assert d.settled(before) == before, (before, d.descriptors())
     hard_removal(d, q)
     q.close()

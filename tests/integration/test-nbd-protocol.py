@@ -5,15 +5,12 @@
 work, every way to be wrong, and the mistakes that brought down other servers."""
 
 import contextlib
-import json
 import socket
 import struct
-import subprocess
 import threading
 import time
 
 import nbdclient as nbd
-import oracle
 from harness import TMP, daemon, receive
 from nbdclient import (CACHE, DF, DISC, EINVAL, ENOSPC, ENOTSUP, EPERM, FAST_ZERO, FLUSH, FUA, NO_HOLE,
                        READ, REQ_ONE, STATUS, TRIM, WRITE, ZERO, Client, HungUp, connect)
@@ -594,41 +591,6 @@ def all_at_once(d):
     assert not wrong, wrong
 
 
-# ---- beside qemu-storage-daemon ----
-
-def same_as_reference():
-    """`nbdinfo --json` says the same of both, member for member."""
-    if not oracle.there():
-        print("same_as_reference: qemu-storage-daemon is not here")
-        return
-    image = f"{TMP}/same.raw"
-    with open(image, "wb") as f:
-        f.write(b"s" * 65536)
-        f.truncate(10 << 20)
-    args = ["--blockdev", f"driver=file,node-name=f,filename={image},read-only=on",
-            "--blockdev", "driver=null-co,node-name=w,size=1048576,read-zeroes=on"]
-    with oracle.pair(*args) as p:
-        p.good("nbd-server-start", addr={"type": "unix", "data": {"path": "NBD"}})
-        p.good("block-export-add", type="nbd", id="f", node_name="f", name="f", description="some text")
-        p.good("block-export-add", type="nbd", id="w", node_name="w", name="w", writable=True,
-               allocation_depth=True)
-        seen = [json.loads(subprocess.run(
-            ["nbdinfo", "--json", "--list", f"nbd+unix:///?socket={d.nbd_path}"], check=True,
-            capture_output=True).stdout) for d in p.daemons]
-        for s in seen:
-            s["exports"].sort(key=lambda e: e["export-name"])
-        mine, reference = seen
-        for e in mine["exports"] + reference["exports"]:
-            e.pop("uri", None)
-        for a, b in zip(mine["exports"], reference["exports"]):
-            assert a == b, (a, b)
-        assert mine == reference, (mine, reference)
-        maps = [json.loads(subprocess.run(
-            ["nbdinfo", "--json", "--map", f"nbd+unix:///f?socket={d.nbd_path}"], check=True,
-            capture_output=True).stdout) for d in p.daemons]
-        assert maps[0] == maps[1], maps
-
-
 TESTS = (greeting, export_name, abort, listing, info_and_go, reply_styles, meta_contexts, long_options,
          reads, writes, flushes, zeroes_and_trim, fast_zero, read_only, unknown_requests, block_status,
          huge, pipeline, disconnect, shared_view, handshake_limit, connection_limit, gone_in_negotiation,
@@ -652,7 +614,6 @@ def main():
             began = time.monotonic()
             test(d)
             print(f"{test.__name__}: {time.monotonic() - began:.1f} s", flush=True)
-    same_as_reference()
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ def nodes(d):
         assert INFO <= set(info), INFO - set(info)
     r, f = found["r"], found["f"]
     assert (r["drv"], r["ro"], r["detect_zeroes"], r["file"]) == ("raw", True, "on", path), r
+    assert r["children"] == [{"child": "file", "node-name": "f"}] and f["children"] == [], (r, f)
     assert f["cache"] == {"writeback": True, "direct": False, "no-flush": True}, f
     for info, kind in ((r, "raw"), (f, "file")):
         assert (info["image"]["format"], info["image"]["virtual-size"]) == (kind, 1 << 20), info

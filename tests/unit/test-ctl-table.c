@@ -62,6 +62,25 @@ START_TEST(columns)
 }
 END_TEST
 
+START_TEST(empty_columns)
+{
+    struct ctl_table t = { .columns = 3, .drop_empty = true };
+    static const char *const cells[] = { "A", "NOTHING", "C", "a", "", "c", "", NULL, "longer" };
+    autofree char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+
+    for (unsigned i = 0; i < 9; i++)
+        ctl_table_add(&t, cells[i]);
+    ck_assert_int_eq(ctl_table_print(&t, f), 0);
+    ctl_table_clear(&t);
+    fclose(f);
+    ck_assert_str_eq(text, "A  C\n"
+                           "a  c\n"
+                           "   longer\n");
+}
+END_TEST
+
 START_TEST(numbers)
 {
     char text[CTL_NUMBER_MAX];
@@ -87,6 +106,7 @@ int main(void)
     suite_add_tcase(s, t);
     tcase_add_test(t, escapes);
     tcase_add_test(t, columns);
+    tcase_add_test(t, empty_columns);
     tcase_add_test(t, numbers);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -147,12 +147,13 @@ START_TEST(removed_while_used)
 {
     autoerr err = { 0 };
     int rw = open_file(O_RDWR);
+    const int64_t number = rw;
     add(4, rw, NULL);
     int fd = open_set(4, O_RDWR);
-    ck_assert_int_eq(fdset_remove(4, &rw, &err), 0);
+    ck_assert_int_eq(fdset_remove(4, &number, &err), 0);
     ck_assert(is_open(rw)); /* a user is left */
     ck_assert_int_eq(open_set(4, O_RDWR), -EACCES);
-    ck_assert_int_eq(fdset_remove(4, &rw, &err), -ENOENT);
+    ck_assert_int_eq(fdset_remove(4, &number, &err), -ENOENT);
     char text[64];
     snprintf(text, sizeof(text), "File descriptor named 'fdset-id:4, fd:%d' not found", rw);
     ck_assert_str_eq(err.msg, text);

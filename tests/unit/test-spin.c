@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* When a ring waits awake: only after a row of short waits, and never twice in vain. */
+/* When a ring waits awake: only while short waits are the rule. */
 #include <check.h>
 #include <stdlib.h>
 
@@ -13,33 +13,43 @@ START_TEST(a_new_ring_sleeps)
 }
 END_TEST
 
-START_TEST(short_sleeps_in_a_row_make_it_worthwhile)
+START_TEST(short_waits_make_it_worthwhile)
 {
     struct spin s = { 0 };
 
-    for (unsigned i = 0; i < SPIN_SHORT_SLEEPS; i++) {
+    for (unsigned i = 0; i < SPIN_REASONS; i++) {
         ck_assert(!spin_worth(&s));
-        spin_learn(&s, SPIN_NS);
+        spin_learn(&s, SPIN_SHORT_NS);
     }
-    for (unsigned i = 0; i < 1000; i++) { /* each wait that ended early enough is one more reason */
+    for (unsigned i = 0; i < 1000; i++) {
         ck_assert(spin_worth(&s));
         spin_learn(&s, 1);
     }
 }
 END_TEST
 
-START_TEST(one_wait_in_vain_ends_it)
+/* After however many short waits. */
+START_TEST(a_few_waits_in_vain_end_it)
+{
+    struct spin s = { 0 };
+    unsigned in_vain = 0;
+
+    for (unsigned i = 0; i < 100000; i++)
+        spin_learn(&s, 1000);
+    for (; spin_worth(&s); in_vain++)
+        spin_learn(&s, SPIN_SHORT_NS + 1);
+    ck_assert_uint_gt(in_vain, 1);
+    ck_assert_uint_le(in_vain, 4);
+}
+END_TEST
+
+START_TEST(a_busy_client_may_be_slow_now_and_then)
 {
     struct spin s = { 0 };
 
-    for (unsigned round = 0; round < 3; round++) {
-        for (unsigned i = 0; i < SPIN_SHORT_SLEEPS; i++) {
-            ck_assert(!spin_worth(&s));
-            spin_learn(&s, 1000);
-        }
-        ck_assert(spin_worth(&s));
-        spin_learn(&s, SPIN_NS + 1);
-        ck_assert(!spin_worth(&s));
+    for (unsigned i = 1; i < 10000; i++) {
+        spin_learn(&s, i % 50 ? 1000 : 1000 * 1000);
+        ck_assert(i < 2 * SPIN_REASONS_MAX || spin_worth(&s));
     }
 }
 END_TEST
@@ -49,7 +59,7 @@ START_TEST(a_light_load_never_makes_it_worthwhile)
     struct spin s = { 0 };
 
     for (unsigned i = 0; i < 1000; i++) {
-        spin_learn(&s, i % SPIN_SHORT_SLEEPS ? 1000 : 100 * 1000);
+        spin_learn(&s, i % SPIN_REASONS ? 1000 : SPIN_SHORT_NS + 1);
         ck_assert(!spin_worth(&s));
     }
 }
@@ -62,8 +72,9 @@ int main(void)
 
     suite_add_tcase(s, t);
     tcase_add_test(t, a_new_ring_sleeps);
-    tcase_add_test(t, short_sleeps_in_a_row_make_it_worthwhile);
-    tcase_add_test(t, one_wait_in_vain_ends_it);
+    tcase_add_test(t, short_waits_make_it_worthwhile);
+    tcase_add_test(t, a_few_waits_in_vain_end_it);
+    tcase_add_test(t, a_busy_client_may_be_slow_now_and_then);
     tcase_add_test(t, a_light_load_never_makes_it_worthwhile);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
