@@ -116,8 +116,9 @@ struct driver {
     int co_fn (*zero)(struct node *n, struct operation *o, uint64_t offset, uint64_t len,
                       unsigned flags);
     int co_fn (*discard)(struct node *n, struct operation *o, uint64_t offset, uint64_t len);
-    int co_fn (*flush)(struct node *n, struct operation *o); /* this node's own storage only; io.c
-                                                                 flushes the children after */
+    /* This node's own storage only; io.c flushes the children after.  @o is NULL when a protocol's node is
+     * about to be closed. */
+    int co_fn (*flush)(struct node *n, struct operation *o);
     /* What the range [offset, offset+len) is, aligned like a request; fills in .len <= len.  want_zero false: only whether it
      * is allocated matters. */
     int co_fn (*status)(struct node *n, struct operation *o, uint64_t offset, uint64_t len,

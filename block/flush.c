@@ -21,7 +21,9 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/log.h"
 #include "block/io.h"
 
 struct flush_state {
@@ -238,6 +240,20 @@ int co_fn flush_tree(struct operation *o, struct node *n, bool count)
             return flush_below(o, n, count);
         n = container_of(n->children.next, struct edge, in_parent)->child;
     }
+}
+
+void co_fn flush_at_close(struct node *n)
+{
+    struct flush_state *s = atomic_load(&n->flush);
+    uint64_t now = generation(n);
+    bool changed = now > 1 && (!s || atomic_load(&s->clean) < now);
+
+    if (!changed || n->driver->kind != DRIVER_PROTOCOL || !n->driver->flush ||
+        n->options.no_flush || atomic_load(&n->broken))
+        return;
+    int r = n->driver->flush(n, NULL);
+    if (r < 0)
+        log_error("node '%s': what was written last may be lost: %s", n->name, strerror(-r));
 }
 
 int co_fn io_flush(struct operation *o, struct edge *e)

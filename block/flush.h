@@ -25,6 +25,11 @@ static inline void flush_note_change(struct node_ring *here)
  */
 int co_fn flush_tree(struct operation *o, struct node *n, bool count);
 
+/** flush_at_close - make stable what was written to a protocol's node and not flushed; the last use of it
+ * A failure is only logged: nobody is left who could be told.
+ */
+void co_fn flush_at_close(struct node *n);
+
 struct flush_state;
 void flush_state_free(struct flush_state *s);
 

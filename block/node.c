@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "block/flush.h"
 #include "block/graph.h"
 #include "block/io.h"
 #include "block/root.h"
@@ -316,6 +317,7 @@ static void co_fn close_all(struct list *closing)
         n->visible = false;
         while (n->holds)
             co_cond_wait(&released, NULL);
+        flush_at_close(n);
         close_channels(n);
         if (n->driver->close)
             n->driver->close(n);

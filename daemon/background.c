@@ -12,24 +12,35 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 
 static int ready_pipe = -1; /* the child's end */
 static int pidfile_fd = -1;
 static char *pidfile_path;
 
-/* The parent: wait for one byte (ready), or for the end of the child. */
-static void __attribute__((noreturn)) wait_for_child(int fd)
+/* The parent: wait for one byte (ready), or for the end of the child, which has said why unless it could not. */
+static void __attribute__((noreturn)) wait_for_child(int fd, pid_t pid)
 {
     char byte;
     ssize_t n;
+    int status = 0;
 
     do
         n = read(fd, &byte, 1);
     while (n < 0 && errno == EINTR);
-    _exit(n == 1 ? EXIT_SUCCESS : EXIT_FAILURE);
+    if (n == 1)
+        _exit(EXIT_SUCCESS);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (WIFSIGNALED(status))
+        log_error("the daemon was killed by signal %d before it was up", WTERMSIG(status));
+    else if (WEXITSTATUS(status) == EXIT_SUCCESS)
+        log_error("the daemon was told to stop before it was up");
+    _exit(EXIT_FAILURE);
 }
 
 int background_fork(struct err *err)
@@ -44,7 +55,7 @@ int background_fork(struct err *err)
         return err_set_errno(err, -errno, "--daemonize");
     if (pid > 0) {
         close(ends[1]);
-        wait_for_child(ends[0]);
+        wait_for_child(ends[0], pid);
     }
     close(ends[0]);
     ready_pipe = ends[1];
@@ -53,21 +64,48 @@ int background_fork(struct err *err)
     return 0;
 }
 
-static int write_pidfile(const char *path, struct err *err)
+/* Is it what the path names?  A daemon that ends removes its file and then lets go of the lock. */
+static bool still_there(int fd, const char *path)
+{
+    struct stat ours, named;
+
+    return fstat(fd, &ours) == 0 && stat(path, &named) == 0 && ours.st_dev == named.st_dev &&
+           ours.st_ino == named.st_ino;
+}
+
+/* Return: the pidfile, open and locked. */
+static int lock_pidfile(const char *path, struct err *err)
 {
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-    autoclose int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+    for (;;) {
+        autoclose int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+        if (fd < 0)
+            return err_set_errno(err, -errno, "cannot create the pidfile '%s'", path);
+        if (fcntl(fd, F_SETLK, &lock) < 0)
+            return err_set_errno(err, -errno, "the pidfile '%s' is another daemon's", path);
+        if (still_there(fd, path))
+            return take_fd(&fd);
+    }
+}
+
+static int write_pidfile(const char *path, struct err *err)
+{
     char text[32];
     int n = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
 
-    if (fd < 0)
-        return err_set_errno(err, -errno, "cannot create the pidfile '%s'", path);
-    if (fcntl(fd, F_SETLK, &lock) < 0)
-        return err_set_errno(err, -errno, "the pidfile '%s' is another daemon's", path);
-    if (ftruncate(fd, 0) < 0 || write(fd, text, (size_t)n) != n)
-        return err_set_errno(err, -errno, "cannot write the pidfile '%s'", path);
+    pidfile_fd = lock_pidfile(path, err);
+    if (pidfile_fd < 0)
+        return err->code;
     pidfile_path = realpath(path, NULL);
-    pidfile_fd = take_fd(&fd);
+    /* What can't be made shorter is no file and stays; what we could not fill is removed at the end. */
+    if (ftruncate(pidfile_fd, 0) < 0) {
+        free(take_ptr(&pidfile_path));
+        return err_set_errno(err, -errno, "cannot write the pidfile '%s'", path);
+    }
+    if (write(pidfile_fd, text, (size_t)n) != n)
+        return err_set_errno(err, -errno, "cannot write the pidfile '%s'", path);
     return 0;
 }
 

@@ -23,6 +23,7 @@ enum option_code {
     OPTION_DAEMONIZE = 300,
     OPTION_PIDFILE,
     OPTION_RINGS,
+    OPTION_LOG_LEVEL,
     OPTION_QMP,
     OPTION_NBD,
     OPTION_FORMAT,
@@ -40,6 +41,7 @@ static const struct option long_options[] = {
     { "daemonize", no_argument, NULL, OPTION_DAEMONIZE },
     { "pidfile", required_argument, NULL, OPTION_PIDFILE },
     { "rings", required_argument, NULL, OPTION_RINGS },
+    { "log-level", required_argument, NULL, OPTION_LOG_LEVEL },
     { "qmp", required_argument, NULL, OPTION_QMP },
     { "nbd", required_argument, NULL, OPTION_NBD },
     { "format", required_argument, NULL, OPTION_FORMAT },
@@ -69,6 +71,7 @@ static void print_help(void)
         "  --daemonize                          go to the background when all is up\n"
         "  --pidfile FILE                       write the process id there when all is up\n"
         "  --rings N                            threads for I/O (default: one per CPU)\n"
+        "  --log-level LEVEL                    error, warning, info (the default) or debug\n"
         "  --qmp ADDRESS, --nbd ADDRESS         a unix socket's path, or HOST:PORT (second form)\n"
         "  --format FORMAT                      the images' format; guessed when left out\n"
         "  --read-only                          clients may not write\n"
@@ -97,12 +100,26 @@ static int take_rings(struct command_line *c, const char *text, struct err *err)
     return 0;
 }
 
+static int take_log_level(struct command_line *c, const char *text, struct err *err)
+{
+    static const char *const names[] = { "error", "warning", "info", "debug" };
+
+    for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            c->log_level = (enum log_level)i;
+            return 0;
+        }
+    }
+    return err_set(err, -EINVAL, "--log-level takes error, warning, info or debug, not '%s'", text);
+}
+
 static int take_option(struct command_line *c, int code, struct err *err)
 {
     switch (code) {
     case OPTION_DAEMONIZE: c->daemonize = true; return 0;
     case OPTION_PIDFILE: c->pidfile = optarg; return 0;
     case OPTION_RINGS: return take_rings(c, optarg, err);
+    case OPTION_LOG_LEVEL: return take_log_level(c, optarg, err);
     case OPTION_QMP: c->qmp = optarg; return 0;
     case OPTION_NBD: c->nbd = optarg; return 0;
     case OPTION_FORMAT: c->format = optarg; return 0;
@@ -121,7 +138,8 @@ int command_line_parse(int argc, char **argv, struct command_line *out, struct e
 {
     int code;
 
-    *out = (struct command_line){ .items = calloc((size_t)argc, sizeof(struct item)) };
+    *out = (struct command_line){ .items = calloc((size_t)argc, sizeof(struct item)),
+                                  .log_level = LOG_LEVEL_INFO };
     if (!out->items)
         return err_set(err, -ENOMEM, "out of memory");
     while ((code = getopt_long(argc, argv, "hV", long_options, NULL)) != -1)
@@ -206,13 +224,15 @@ static int co_fn run_item(const struct item *i, struct err *err)
 int co_fn command_line_run(const struct command_line *c, struct err *err)
 {
     for (unsigned i = 0; i < c->item_count; i++) {
+        if (c->abandoned)
+            return err_set(err, -ECANCELED, "stopped before it was up");
         /* The text itself stays out of the message: it may hold a password. */
         if (run_item(&c->items[i], err) < 0)
             return err_prefix(err, "--%s", long_options[c->items[i].kind].name);
     }
-    if (!c->image_count && c->listen_fds)
+    if (!c->item_count && !c->image_count && c->listen_fds)
         return err_set(err, -EINVAL,
-                       "sockets were passed by socket activation, but only the form with IMAGE "
-                       "arguments takes them; with --nbd-server say addr.type=fd,addr.str=3");
+                       "sockets were passed by socket activation, but nothing says what for: with "
+                       "--nbd-server say addr.type=fd,addr.str=NAME or a number from 3 on");
     return c->image_count ? plain_run(c, err) : 0;
 }

@@ -35,11 +35,21 @@ struct daemon {
     struct command_line line;
     int signals; /* signalfd */
     int status;  /* of the process */
-    bool stopping;
+    bool starting, stopping;
     struct co *signal_watcher;
 };
 
 static struct daemon daemon_state;
+
+/* What the command line is still at would be made while the rest is taken apart.  It may wait for a client. */
+static void co_fn end_start_up(struct daemon *d)
+{
+    d->line.abandoned = true;
+    while (d->starting) {
+        monitor_sources_close();
+        co_sleep(1000000);
+    }
+}
 
 /* Stop once, whoever asks first; a second signal while stopping changes nothing. */
 static void co_fn stop_all(void *arg)
@@ -48,6 +58,7 @@ static void co_fn stop_all(void *arg)
 
     co_deadline_exempt(true);
     notify_send("STOPPING=1");
+    end_start_up(d);
     monitor_sources_close();
     exports_shutdown();
     nbd_servers_stop_all();
@@ -112,9 +123,13 @@ static void co_fn start_up(void *arg)
 
     co_deadline_exempt(true);
     nbd_servers_hold(true);
-    if (command_line_run(&d->line, &err) < 0 || background_ready(d->line.pidfile, &err) < 0) {
-        if (!d->stopping)
-            log_error("%s", err.msg);
+    if (command_line_run(&d->line, &err) == 0 && !d->stopping)
+        background_ready(d->line.pidfile, &err);
+    d->starting = false;
+    if (d->stopping)
+        return;
+    if (err.code) {
+        log_error("%s", err.msg);
         stop(d, SHUTDOWN_HOST_ERROR, EXIT_FAILURE);
         return;
     }
@@ -122,16 +137,44 @@ static void co_fn start_up(void *arg)
     notify_send("READY=1");
 }
 
-/* As many descriptors as the limits allow: each client and image takes some. */
-static void raise_limits(void)
+/* Images and sockets must not get the numbers of standard streams that whoever started us has closed: the
+ * log would be written into an image. */
+static void fill_standard_streams(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd < 0)
+        _exit(EXIT_FAILURE); /* nobody can be told */
+    close(fd);
+}
+
+static void raise_limit(__rlimit_resource_t resource, const char *what)
 {
     struct rlimit limit;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+    if (getrlimit(resource, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
         return;
     limit.rlim_cur = limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-        log_warning("cannot raise the limit of open files: %s", strerror(errno));
+    if (setrlimit(resource, &limit) < 0)
+        log_warning("cannot raise the limit of %s: %s", what, strerror(errno));
+}
+
+/* As much as we may have: each client and image takes descriptors, each io_uring may take locked memory. */
+static void raise_limits(void)
+{
+    enum { FEW_FILES = 1024 };
+    struct rlimit limit;
+
+    raise_limit(RLIMIT_NOFILE, "open files");
+    raise_limit(RLIMIT_MEMLOCK, "locked memory");
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < FEW_FILES)
+        log_warning(
+            "images and clients together may have %llu descriptors only: raise RLIMIT_NOFILE "
+            "(ulimit -n, or LimitNOFILE= of the service)",
+            (unsigned long long)limit.rlim_cur);
 }
 
 /* Block the signals that signalfd delivers, in all threads to come; a dead peer is an error, no signal. */
@@ -161,6 +204,7 @@ static int run(struct daemon *d, struct err *err)
         return err->code;
     qmp_set_quit(quit_asked);
     qmp_events_start();
+    d->starting = true;
     if (co_start(watch_signals, d, "signals") < 0 || co_start(start_up, d, "command line") < 0)
         return err_set(err, -ENOMEM, "out of memory");
     ring_run();
@@ -174,12 +218,14 @@ int main(int argc, char **argv)
     struct daemon *d = &daemon_state;
     autoerr err = { 0 };
 
+    fill_standard_streams();
     log_init("ringblkd");
     qmp_register_types();
     if (qmp_register_all(&err) < 0 || command_line_parse(argc, argv, &d->line, &err) < 0) {
         log_error("%s", err.msg);
         return EXIT_FAILURE;
     }
+    log_set_level(d->line.log_level);
     d->line.listen_fds = notify_listen_fds(); /* meant for this process: before it forks */
     if (d->line.daemonize && background_fork(&err) < 0) {
         log_error("%s", err.msg);
@@ -191,6 +237,7 @@ int main(int argc, char **argv)
         d->status = EXIT_FAILURE;
     }
     command_line_free(&d->line);
+    notify_forget();
     qmp_unregister_all();
     return d->status;
 }

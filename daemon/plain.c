@@ -3,11 +3,14 @@
  * The plain form of the command line: `ringblkd IMAGE...`.  Each image becomes
  * a node and an NBD export named by its file name ("-2" and so on where two
  * are alike), beside a QMP socket; what to connect to is printed once ready.
+ * Of the sockets that socket activation passes, those named "qmp" are for QMP
+ * and the others for NBD.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,47 +39,84 @@ static int listen_on_worker(void *arg)
     return address_listen(call->address, NULL, NULL, call->fds, &call->count, call->err);
 }
 
-static int co_fn open_qmp(const struct command_line *c, struct err *err)
+static bool is_listening(int fd)
 {
-    AUTO(runtime_address_done) struct runtime_address a;
-    struct listen_call call = { &a.address, { 0 }, ADDRESSES_MAX, err };
+    int yes = 0;
+    socklen_t len = sizeof(yes);
+
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) == 0 && yes;
+}
+
+/* The passed sockets for QMP, or those for NBD, into @fds, which has ADDRESSES_MAX. */
+static int passed_sockets(const struct command_line *c, bool qmp, int *fds, unsigned *count,
+                          struct err *err)
+{
+    *count = 0;
+    for (unsigned i = 0; i < c->listen_fds; i++) {
+        int fd = NOTIFY_LISTEN_FDS_START + (int)i;
+
+        if ((strcmp(notify_listen_name(i), "qmp") == 0) != qmp)
+            continue;
+        if (!is_listening(fd))
+            return err_set(err, -ENOTSOCK,
+                           "descriptor %d, passed by socket activation, is no listening socket",
+                           fd);
+        if (*count == ADDRESSES_MAX)
+            return err_set(err, -E2BIG, "more than %d sockets were passed", ADDRESSES_MAX);
+        fds[(*count)++] = fd;
+    }
+    if (*count && (qmp ? c->qmp : c->nbd))
+        return err_set(err, -EINVAL, "--%s does not go with sockets passed by socket activation",
+                       qmp ? "qmp" : "nbd");
+    return 0;
+}
+
+/* @address: where the sockets listen; its file goes with them.  NULL: passed sockets */
+static int co_fn serve_qmp(const int *fds, unsigned count, const struct socket_address *address,
+                           struct err *err)
+{
     struct monitor_options options = { 0 };
     struct monitor_source *source;
-    autofree char *text = NULL;
+    autofree char *text = address ? address_text(address) : address_of_socket(fds[0], false);
 
-    if (runtime_address(c->qmp, RUNTIME_QMP_VARIABLE, RUNTIME_QMP_FILE, true, &a, err) < 0 ||
-        ring_block(listen_on_worker, &call) < 0 ||
-        monitor_listen(call.fds, call.count, &options, &a.address, &source, err) < 0)
-        return err_prefix(err, "--qmp");
-    text = address_text(&a.address);
+    if (monitor_listen(fds, count, &options, address, &source, err) < 0)
+        return err->code;
     printf("QMP: %s\n", text ? text : "");
     return 0;
 }
 
-/* Serve on the sockets that the service manager, or a client, has opened for us. */
-static int co_fn open_activated(const struct command_line *c, struct nbd_server_options *o,
-                                struct err *err)
+static int co_fn open_qmp(const struct command_line *c, struct err *err)
 {
+    AUTO(runtime_address_done) struct runtime_address a = { 0 };
+    struct listen_call call = { &a.address, { 0 }, ADDRESSES_MAX, err };
     int fds[ADDRESSES_MAX];
-    struct fd_address first = { .str = (char *)"3" };
+    unsigned count;
 
-    if (c->nbd)
-        return err_set(err, -EINVAL, "--nbd does not go with sockets passed by socket activation");
-    if (c->listen_fds > ADDRESSES_MAX)
-        return err_set(err, -E2BIG, "more than %d sockets were passed", ADDRESSES_MAX);
-    for (unsigned i = 0; i < c->listen_fds; i++)
-        fds[i] = NOTIFY_LISTEN_FDS_START + (int)i;
-    o->addr = (struct socket_address){ ADDRESS_FD, &first };
-    return nbd_server_adopt(o, fds, c->listen_fds, err);
+    if (passed_sockets(c, true, fds, &count, err) < 0)
+        return err->code;
+    if (count)
+        return serve_qmp(fds, count, NULL, err);
+    if (runtime_address(c->qmp, RUNTIME_QMP_VARIABLE, RUNTIME_QMP_FILE, true, &a, err) < 0 ||
+        ring_block(listen_on_worker, &call) < 0 ||
+        serve_qmp(call.fds, call.count, &a.address, err) < 0)
+        return err_prefix(err, "--qmp");
+    return 0;
 }
 
 static int co_fn open_nbd(const struct command_line *c, struct err *err)
 {
     AUTO(runtime_address_done) struct runtime_address a = { 0 };
     struct nbd_server_options o = { .max_connections = 100, .handshake_max_seconds = 10 };
+    struct fd_address passed = { .str = (char *)"3" };
+    int fds[ADDRESSES_MAX];
+    unsigned count;
 
-    if (c->listen_fds)
-        return open_activated(c, &o, err);
+    if (passed_sockets(c, false, fds, &count, err) < 0)
+        return err->code;
+    if (count) {
+        o.addr = (struct socket_address){ ADDRESS_FD, &passed };
+        return nbd_server_adopt(&o, fds, count, err);
+    }
     if (runtime_address(c->nbd, NULL, "nbd.sock", true, &a, err) < 0)
         return err_prefix(err, "--nbd");
     o.addr = a.address;
@@ -133,9 +173,12 @@ int co_fn plain_run(const struct command_line *c, struct err *err)
 {
     if (open_nbd(c, err) < 0)
         return err->code;
-    for (unsigned i = 0; i < c->image_count; i++)
+    for (unsigned i = 0; i < c->image_count; i++) {
+        if (c->abandoned)
+            return err_set(err, -ECANCELED, "stopped before it was up");
         if (export_image(c, i, err) < 0)
             return err->code;
+    }
     if (open_qmp(c, err) < 0)
         return err->code;
     fflush(stdout);

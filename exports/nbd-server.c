@@ -309,6 +309,7 @@ static void co_fn accept_loop(void *arg)
     struct nbd_listener *l = arg;
     struct nbd_server *s = l->server;
     unsigned max = s->said->max_connections;
+    bool said = false; /* once for all failures without a success in between */
 
     co_deadline_exempt(true);
     while (!s->stopping) {
@@ -321,8 +322,11 @@ static void co_fn accept_loop(void *arg)
         fd = co_accept(l->fd, FOREVER);
         if (fd >= 0) {
             connection_new(s, fd);
+            said = false;
         } else if (!s->stopping && fd != -ECONNABORTED && fd != -EINTR && fd != -ECANCELED) {
-            log_warning("nbd: cannot accept a client: %s", strerror(-fd));
+            if (!said)
+                log_warning("nbd: cannot accept a client: %s", strerror(-fd));
+            said = true;
             co_sleep(PAUSE);
         }
     }

@@ -82,6 +82,7 @@ static void acceptor(void *arg)
 {
     struct acceptor *a = arg;
     struct monitor_source *s = a->source;
+    bool said = false; /* once for all failures without a success in between */
 
     co_deadline_exempt(true);
     a->co = co_self();
@@ -93,10 +94,13 @@ static void acceptor(void *arg)
         if (fd >= 0 && monitor_serve(fd, fd, &s->options, NULL, NULL, &err) == 0) {
             s->arrivals++;
             co_cond_wake_all(&s->changed);
+            said = false;
         } else if (err.code) {
             log_warning("%s", err.msg);
         } else if (fd != -EINTR && fd != -ECONNABORTED && !s->closing) {
-            log_warning("Can't accept a QMP client: %s", strerror(-fd));
+            if (!said)
+                log_warning("Can't accept a QMP client: %s", strerror(-fd));
+            said = true;
             co_sleep(ACCEPT_PAUSE);
         }
     }

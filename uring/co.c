@@ -422,7 +422,7 @@ struct co *co_new(struct ring *r, void (*fn)(void *arg), void *arg, const char *
     co->fn = fn;
     co->arg = arg;
     co->label = label;
-    co->born = co->since = r->turn_now;
+    co->born = co->since = ring_turn_now();
     co->live = true;
     co->fresh = true;
     co->exempt = co->cancelled = false;

@@ -133,6 +133,29 @@ static void co_fn end_small_disk(struct root *r, struct disk *d)
     disk_free(d);
 }
 
+/* Who stops the daemon asks for no flush; what was written is stable all the same. */
+RING_TEST(what_was_written_is_flushed_at_the_close)
+{
+    struct disk *d = disk_new(8192);
+    struct root *r = small_disk(d, "");
+    ck_assert_int_eq(do_fill(r, 0, 1, 512, 0), 0);
+    root_drop(r);
+    ck_assert_uint_eq(d->flushes, 0);
+    del("m");
+    ck_assert_uint_eq(d->flushes, 1);
+    ck_assert_mem_eq(d->stable, d->now, 8192);
+    r = small_disk(d, "");
+    root_drop(r);
+    del("m");
+    ck_assert_uint_eq(d->flushes, 1); /* nothing was written */
+    r = small_disk(d, ",cache.no-flush=on");
+    ck_assert_int_eq(do_fill(r, 0, 2, 512, 0), 0);
+    root_drop(r);
+    del("m");
+    ck_assert_uint_eq(d->flushes, 1); /* nobody wants it */
+    disk_free(d);
+}
+
 /* The first flush is carried out: what a daemon before us acknowledged may need it. */
 RING_TEST(a_clean_node_costs_nothing)
 {
@@ -410,6 +433,7 @@ int main(void)
     const TTest *const tests[] = {
         written_on_one_ring_flushed_on_another,
         a_sum_that_lacks_a_ring_is_found,
+        what_was_written_is_flushed_at_the_close,
         a_clean_node_costs_nothing,
         a_failed_sync_is_not_forgotten,
         an_unwound_flush_breaks_nothing,
