@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* `ringblkctl exports`: a table of what is exported. */
-#include <string.h>
-
 #include "tools/ctl-json.h"
 #include "tools/ctl-table.h"
 #include "tools/ctl.h"
@@ -17,15 +15,6 @@ static const char *access_of(struct json_object *export, struct json_object *dev
     if (writable)
         return json_object_get_boolean(writable) ? "rw" : "ro";
     return !ro ? "" : json_object_get_boolean(ro) ? "ro" : "rw";
-}
-
-/* What query-block says of an export; usually both lists have the same order. */
-static struct json_object *device_of(struct json_object *devices, size_t i, const char *id)
-{
-    struct json_object *device = ctl_at(devices, i);
-    const char *name = ctl_string(CTL_GET(device, "device"));
-
-    return id && name && strcmp(id, name) == 0 ? device : ctl_find(devices, "device", id);
 }
 
 static void add_row(struct ctl_table *t, struct json_object *export, struct json_object *device)
@@ -60,7 +49,7 @@ static int print_table(struct json_object *exports, struct json_object *devices)
         ctl_table_add(&t, head[i]);
     for (size_t i = 0; i < ctl_length(exports); i++) {
         struct json_object *export = ctl_at(exports, i);
-        add_row(&t, export, device_of(devices, i, ctl_string(CTL_GET(export, "id"))));
+        add_row(&t, export, ctl_find_near(devices, i, "device", ctl_string(CTL_GET(export, "id"))));
     }
     r = ctl_table_print(&t, stdout);
     ctl_table_clear(&t);

@@ -27,14 +27,24 @@ struct json_object *ctl_at(struct json_object *list, size_t i)
     return i < ctl_length(list) ? json_object_array_get_idx(list, i) : NULL;
 }
 
+static bool matches(struct json_object *element, const char *name, const char *value)
+{
+    const char *found = ctl_string(CTL_GET(element, name));
+
+    return found && strcmp(found, value) == 0;
+}
+
 struct json_object *ctl_find(struct json_object *list, const char *name, const char *value)
 {
-    for (size_t i = 0; value && i < ctl_length(list); i++) {
-        struct json_object *element = ctl_at(list, i);
-        const char *found = ctl_string(CTL_GET(element, name));
-
-        if (found && strcmp(found, value) == 0)
-            return element;
-    }
+    for (size_t i = 0; value && i < ctl_length(list); i++)
+        if (matches(ctl_at(list, i), name, value))
+            return ctl_at(list, i);
     return NULL;
+}
+
+struct json_object *ctl_find_near(struct json_object *list, size_t i, const char *name,
+                                  const char *value)
+{
+    return value && matches(ctl_at(list, i), name, value) ? ctl_at(list, i)
+                                                          : ctl_find(list, name, value);
 }

@@ -20,4 +20,8 @@ struct json_object *ctl_at(struct json_object *list, size_t i);
 /** ctl_find - the first element whose member @name is the string @value; NULL: none, or @value is NULL */
 struct json_object *ctl_find(struct json_object *list, const char *name, const char *value);
 
+/** ctl_find_near - the same, trying the element @i first: two lists often have the same order */
+struct json_object *ctl_find_near(struct json_object *list, size_t i, const char *name,
+                                  const char *value);
+
 #endif

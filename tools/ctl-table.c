@@ -151,7 +151,7 @@ int ctl_table_print(const struct ctl_table *t, FILE *out)
 
     if (!widths || t->failed)
         return -ENOMEM;
-    for (size_t i = t->drop_empty ? t->columns : 0; i < t->count; i++)
+    for (size_t i = t->drop_empty && t->count > t->columns ? t->columns : 0; i < t->count; i++)
         widen(&widths[i % t->columns], t->cells[i]);
     for (size_t i = 0; i < t->columns && i < t->count; i++)
         if (widths[i])

@@ -26,7 +26,7 @@ struct ctl_table {
     char **cells;      /* owned; row after row, the heading first */
     size_t count, room;
     bool failed;     /* out of memory */
-    bool drop_empty; /* columns in which only the heading has anything are not printed */
+    bool drop_empty; /* of columns where the rows have nothing the heading is not printed either */
 };
 
 /** ctl_table_add - the next cell, escaped; NULL counts as "" */

@@ -29,8 +29,8 @@ struct ctl_command {
     int (*run)(struct ctl *ctl, int argc, char **argv);
 };
 
-extern const struct ctl_command ctl_nodes_command, ctl_exports_command, ctl_events_command,
-    ctl_qmp_command;
+extern const struct ctl_command ctl_nodes_command, ctl_exports_command, ctl_stats_command,
+    ctl_events_command, ctl_qmp_command;
 
 /** ctl_open - connect to the daemon as the options say; main() disconnects */
 int ctl_open(struct ctl *ctl, struct err *err);
@@ -44,6 +44,9 @@ int ctl_fail(const struct err *err);
 
 /** ctl_usage - tell on stderr that the arguments of @c are wrong; CTL_USAGE */
 int ctl_usage(const struct ctl_command *c);
+
+/** ctl_seconds - a number of seconds, @least to 1e6, fractions allowed; 0 or -EINVAL */
+int ctl_seconds(const char *text, double least, double *seconds);
 
 /** ctl_print_event - one line for people on stdout: local time, name, data */
 void ctl_print_event(struct json_object *event);

@@ -17,7 +17,8 @@
 #include "tools/ctl.h"
 
 static const struct ctl_command *const commands[] = { &ctl_nodes_command, &ctl_exports_command,
-                                                      &ctl_events_command, &ctl_qmp_command, NULL };
+                                                      &ctl_stats_command, &ctl_events_command,
+                                                      &ctl_qmp_command,   NULL };
 
 int ctl_open(struct ctl *ctl, struct err *err)
 {
@@ -83,14 +84,24 @@ static void print_help(void)
            CTL_TIMEOUT_DEFAULT);
 }
 
-static int take_timeout(struct ctl *ctl, const char *text)
+int ctl_seconds(const char *text, double least, double *seconds)
 {
     char *end;
-    double seconds = strtod(text, &end);
+    double v = strtod(text, &end);
 
-    if (end == text || *end || !(seconds >= 0 && seconds <= 1e6)) {
+    if (end == text || *end || !(v >= least && v <= 1e6))
+        return -EINVAL;
+    *seconds = v;
+    return 0;
+}
+
+static int take_timeout(struct ctl *ctl, const char *text)
+{
+    double seconds;
+
+    if (ctl_seconds(text, 0, &seconds) < 0) {
         fprintf(stderr, "ringblkctl: --timeout takes seconds, not '%s'\n", text);
-        return -1;
+        return -EINVAL;
     }
     ctl->connection.patience = seconds > 0 ? (int)(seconds * 1000) : -1;
     ctl->timeout_said = true;

@@ -5,12 +5,14 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import threading
 
 from harness import BUILD, TMP, daemon
+from nbdclient import connect
 
 CTL = f"{BUILD}/ringblkctl"
 OK = b'{"return": {}, "id": 1}\n'
@@ -64,10 +66,46 @@ def refusals(d):
     assert ctl("qmp", "block_resize", "size", path=path, status=2)
     assert ctl("qmp", "block_resize", "{", path=path, status=2)
     assert ctl("qmp", path=path, status=2).startswith("usage: ")
-    for words in ((), ("nonsense",), ("--nonsense",), ("exports", "x"), ("events", "x"), ("nodes", "x"),
+    for words in ((), ("nonsense",), ("--nonsense",), ("exports", "x"), ("events", "x"), ("nodes", "x"), ("stats", "x"),
+                  ("stats", "--watch", "0"), ("stats", "--watch", "x"), ("stats", "--watch", "1", "1"),
                   *(("--timeout", t, "nodes") for t in ("", "x", "1x", "-1", "nan", "1e9"))):
         assert ctl(*words, path=path, status=2)
     assert "--socket" in ctl("--help") and ctl("--version").startswith("ringblkctl ")
+
+
+def table(text):
+    """The rows of a table by their first cell, by the heading.  (Cells here have at most one blank inside.)"""
+    head, *rows = [re.split("  +", line) for line in text.splitlines()]
+    return {row[0]: dict(zip(head, row)) for row in rows}
+
+
+def stats(d):
+    """Totals are what was done; --watch tells of each interval."""
+    path = d.qmp_path
+    assert set(table(ctl("stats", path=path))) == {"disk", "other"}
+    with connect(d.nbd_path, "raw") as c:
+        for i in range(5):
+            c.write(i << 16, b"x" * 65536)
+        c.read(0, 8192)
+        row = table(ctl("stats", path=path))["disk"]
+        assert (row["WRITES"], row["WRITTEN"], row["READS"], row["READ"]) == ("5", "320 KiB", "1", "8 KiB"), row
+        assert table(ctl("stats", "--nodes", path=path))["file"]["WRITTEN"] == "320 KiB"
+        (figures,) = [s["stats"] for s in json.loads(ctl("--json", "stats", path=path)) if s["device"] == "disk"]
+        assert (figures["wr_operations"], figures["rd_bytes"]) == (5, 8192)
+        command = [CTL, "--socket", path, "stats", "--watch", "0.05"]
+        with subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as p:
+            seen = False
+            while not seen: # the first interval in which there is a write
+                c.write(0, b"y" * 512)
+                head, disk, other, gap = [p.stdout.readline() for _ in range(4)]
+                assert other.startswith("other ") and gap == "\n", (head, disk, other, gap)
+                row = table(head + disk)["disk"]
+                seen = row["WRITES/s"] != "0" and row["WRITTEN"].endswith("/s")
+            p.send_signal(signal.SIGINT)
+    with subprocess.Popen([CTL, "--json", "--socket", path, "stats", "--nodes", "--watch"], text=True,
+                          stdout=subprocess.PIPE) as p:
+        assert {n["node-name"] for n in json.loads(p.stdout.readline())} >= {"file", "raw", "zero"}
+        p.terminate()
 
 
 def events(d):
@@ -203,6 +241,7 @@ with daemon("--blockdev", f"driver=file,node-name=file,filename={TMP}/disk.raw",
             "--export", "type=nbd,id=other,node-name=zero,server=two,name=z") as d:
     commands(d)
     refusals(d)
+    stats(d)
     events(d)
 nobody()
 silence()

@@ -74,10 +74,15 @@ START_TEST(empty_columns)
         ctl_table_add(&t, cells[i]);
     ck_assert_int_eq(ctl_table_print(&t, f), 0);
     ctl_table_clear(&t);
+    for (unsigned i = 0; i < 3; i++) /* a heading alone is whole */
+        ctl_table_add(&t, cells[i]);
+    ck_assert_int_eq(ctl_table_print(&t, f), 0);
+    ctl_table_clear(&t);
     fclose(f);
     ck_assert_str_eq(text, "A  C\n"
                            "a  c\n"
-                           "   longer\n");
+                           "   longer\n"
+                           "A  NOTHING  C\n");
 }
 END_TEST
 
