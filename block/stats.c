@@ -116,14 +116,24 @@ uint64_t device_begin(struct device_stats *s, enum io_kind kind)
     return ring_turn_now();
 }
 
+/* @now: as turns have it, so that it never goes back. */
 static void account_time(struct device_stats *s, struct device_ring_stats *p, enum io_kind kind,
-                         uint64_t now, uint64_t latency)
+                         unsigned count, uint64_t now, uint64_t latency)
 {
-    counter_add(&p->time[kind], latency);
+    counter_add(&p->time[kind], count * latency);
     __atomic_store_n(&p->last_access, now, __ATOMIC_RELAXED);
-    for (unsigned i = 0; i < s->interval_count; i++)
-        interval_add(&p->intervals[i], interval_half(now - s->began, s->interval_seconds[i]), kind,
-                     latency);
+    for (unsigned i = 0; i < s->interval_count; i++) {
+        uint64_t half = interval_half(now - s->began, s->interval_seconds[i]);
+        for (unsigned n = 0; n < count; n++)
+            interval_add(&p->intervals[i], half, kind, latency);
+    }
+}
+
+/* The turn's time, or the device's beginning if that came later in the turn. */
+static uint64_t turn_of(const struct device_stats *s)
+{
+    uint64_t now = ring_turn_now();
+    return now < s->began ? s->began : now;
 }
 
 void device_done(struct device_stats *s, enum io_kind kind, uint64_t bytes, uint64_t since,
@@ -132,10 +142,9 @@ void device_done(struct device_stats *s, enum io_kind kind, uint64_t bytes, uint
     struct device_ring_stats *p = part_here(s);
     if (!p)
         return;
-    uint64_t now = ring_turn_now();
-    if (now < s->began)
-        now = s->began; /* the turn began before the device did */
-    uint64_t latency = now > since ? now - since : 0;
+    uint64_t now = turn_of(s);
+    uint64_t ended = now > since ? now : ring_now(); /* in the turn that it began in */
+    uint64_t latency = ended > since ? ended - since : 0;
     if (p->in_flight[kind])
         p->in_flight[kind]--;
     if (result < 0)
@@ -144,7 +153,20 @@ void device_done(struct device_stats *s, enum io_kind kind, uint64_t bytes, uint
         io_counters_add(&p->done, kind, bytes);
     histogram_add(&p->histograms[kind], latency);
     if (result >= 0 || s->account_failed)
-        account_time(s, p, kind, now, latency);
+        account_time(s, p, kind, 1, now, latency);
+}
+
+void device_done_at_once(struct device_stats *s, enum io_kind kind, unsigned count, uint64_t bytes,
+                         uint64_t latency)
+{
+    struct device_ring_stats *p = part_here(s);
+    if (!p)
+        return;
+    counter_add(&p->done.operations[kind], count);
+    counter_add(&p->done.bytes[kind], bytes);
+    for (unsigned n = 0; n < count; n++)
+        histogram_add(&p->histograms[kind], latency);
+    account_time(s, p, kind, count, turn_of(s), latency);
 }
 
 void device_invalid(struct device_stats *s, enum io_kind kind)

@@ -98,6 +98,9 @@ uint64_t device_begin(struct device_stats *s, enum io_kind kind);
 /** device_done - it ended: result 0 or a negative errno; latency counted from @since */
 void device_done(struct device_stats *s, enum io_kind kind, uint64_t bytes, uint64_t since,
                  int result);
+/** device_done_at_once - @count requests were begun and ended well within this turn, each within @latency ns */
+void device_done_at_once(struct device_stats *s, enum io_kind kind, unsigned count, uint64_t bytes,
+                         uint64_t latency);
 /** device_invalid - a request was refused before any node saw it */
 void device_invalid(struct device_stats *s, enum io_kind kind);
 

@@ -149,6 +149,13 @@ struct nbd_connection {
     struct work turn_end; /* sends what the turn has gathered */
     bool turn_end_queued;
 
+    /* Requests that this turn has answered in line and not yet counted. */
+    struct {
+        unsigned count;
+        uint64_t bytes;
+    } at_once[2];           /* reads, writes */
+    uint64_t at_once_since; /* when the first of them began */
+
     unsigned in_flight;
     struct pool_account memory; /* payloads in flight, replies not yet sent, and `in` */
     struct list idle_requests;
@@ -204,6 +211,8 @@ int nbd_request_check_form(const struct nbd_connection *c, uint16_t type, uint16
  */
 bool nbd_serve_inline(struct nbd_connection *c, uint16_t type, uint16_t flags, uint64_t cookie,
                       uint64_t offset, uint32_t length, const uint8_t *payload);
+/** nbd_count_inline - those that were answered so since the last call; before their replies leave */
+void nbd_count_inline(struct nbd_connection *c);
 enum io_kind nbd_kind(uint16_t type);
 
 /* nbd-reply.c: all queue; nbd_send() sends.  What ends a request finds room in any case; false: the system

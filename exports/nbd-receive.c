@@ -325,6 +325,7 @@ void nbd_pump(struct nbd_connection *c)
     c->pumping = true;
     wanted = !c->dead && !c->receive_ended && !c->filling && !c->in_pieces &&
              !op_in_flight(&c->receive) && parse(c);
+    nbd_count_inline(c);
     if (!op_in_flight(&c->send))
         nbd_send(c);
     nbd_pieces_go_on(c);

@@ -81,6 +81,8 @@ def totals(d, q):
         export(q, names[0], name)
         known = fio(d, name, rw="randrw", bsrange="4k-128k", fsync=100)
         assert figures(device(q, name)) == known, (name, figures(device(q, name)), known)
+        for key in ("rd_total_time_ns", "wr_total_time_ns"):
+            assert device(q, name)[key] > 0, (name, key)
         trimmed = fio(d, name, rw="randtrim", bs="64k", numjobs=1, number_ios=100)
         known = {k: known[k] + trimmed[k] if k == "flush" else
                  tuple(a + b for a, b in zip(known[k], trimmed[k])) for k in known}

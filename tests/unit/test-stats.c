@@ -283,6 +283,24 @@ CO_TEST(an_interval_tells_the_queue_depth)
     device_stats_free(s);
 }
 
+CO_TEST(what_is_done_at_once_is_counted_together)
+{
+    static const uint32_t seconds[] = { 10 };
+    s = device_stats_new(true, true, seconds, 1);
+    set(IO_WRITE, bounds, 2);
+    device_done_at_once(s, IO_WRITE, 3, 4096, 50);
+    on_ring(1, IO_WRITE, 512, 350, 0);
+    ck_assert_uint_eq(sum().done.operations[IO_WRITE], 4);
+    ck_assert_uint_eq(sum().done.bytes[IO_WRITE], 4096 + 512);
+    ck_assert_uint_eq(sum().time[IO_WRITE], 3 * 50 + 350);
+    ck_assert(sum().has_idle);
+    ck_assert_uint_eq(interval(0).min[IO_WRITE], 50);
+    ck_assert_uint_eq(interval(0).max[IO_WRITE], 350);
+    ck_assert_uint_eq(interval(0).average[IO_WRITE], (3 * 50 + 350) / 4);
+    expect_bins(IO_WRITE, 0, 3, 1);
+    device_stats_free(s);
+}
+
 /* ---- nodes ---- */
 
 static struct root *x;
@@ -356,6 +374,7 @@ int main(void)
                                    many_at_once_are_told_apart,
                                    account_invalid_and_account_failed,
                                    a_histogram_counts_all_that_ended,
+                                   what_is_done_at_once_is_counted_together,
                                    new_boundaries_begin_anew_and_none_take_it_away,
                                    an_interval_tells_the_shortest_the_longest_and_the_average,
                                    an_interval_tells_the_queue_depth,
