@@ -135,3 +135,12 @@ int parse_bool(const char *text, bool *out)
     }
     return -EINVAL;
 }
+
+bool id_is_well_formed(const char *id)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789-._";
+    size_t letters = 52;
+
+    return id[0] && memchr(allowed, id[0], letters) && id[strspn(id, allowed)] == '\0';
+}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Numbers, sizes and addresses out of text, whole or not at all. */
+/* Numbers, sizes and names out of text, whole or not at all. */
 #ifndef BASE_PARSE_H
 #define BASE_PARSE_H
 
@@ -17,5 +17,8 @@ int parse_size(const char *text, uint64_t *out);
 
 /** parse_bool - "on", "yes", "true", "y" / "off", "no", "false", "n"; 0 or -EINVAL */
 int parse_bool(const char *text, bool *out);
+
+/** id_is_well_formed - is @id letters, digits, '-', '.' and '_', a letter first? */
+bool id_is_well_formed(const char *id);
 
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "block/create.h"
 #include "block/options.h"
 
 enum { DRIVERS_MAX = 128 };
@@ -15,6 +16,7 @@ enum { DRIVERS_MAX = 128 };
 static const struct driver *drivers[DRIVERS_MAX];
 static const char *names[DRIVERS_MAX + 1];
 static const struct row_type *branches[DRIVERS_MAX + 1];
+static const struct row_type *create_branches[DRIVERS_MAX + 1];
 static int count;
 
 static void register_one(const struct driver *d)
@@ -28,6 +30,7 @@ static void register_one(const struct driver *d)
     drivers[count] = d;
     names[count] = d->name;
     branches[count] = d->options;
+    create_branches[count] = d->create_options;
     count++;
 }
 
@@ -37,6 +40,7 @@ void drivers_register(const struct driver *const *list)
         register_one(*list);
     row_blockdev_driver.values = names;
     row_blockdev_options.branches = branches;
+    row_blockdev_create_options.branches = create_branches;
 }
 
 const struct driver *driver_by_index(int index)

@@ -20,6 +20,8 @@
 #ifndef BLOCK_DRIVER_H
 #define BLOCK_DRIVER_H
 
+#include <stdatomic.h>
+
 #include "base/row.h"
 #include "block/types.h"
 
@@ -85,6 +87,13 @@ struct driver {
     size_t state_size;              /* node->state, zeroed */
     size_t channel_size;            /* per ring that serves the node; 0: none */
     const char *filename_row; /* the option a plain file name goes to ("filename"); NULL: none */
+
+    /* Making images: the driver's part of BlockdevCreateOptions, and the call that carries it out;
+     * NULL: images of this driver can't be made.  Control ring.  It looks at @stop now and then, which
+     * any thread may set: then it leaves off with -ECANCELED.  What is there already is lost, and
+     * what a failed call leaves is no image. */
+    const struct row_type *create_options;
+    int co_fn (*create)(const void *options, const atomic_bool *stop, struct err *err);
 
     /* Control ring, in a coroutine; must not block (ring_block()).  open: n->opts and n->common are
      * set; it opens its children with node_open_child(), sets n->size and n->limits.  When it fails

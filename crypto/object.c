@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/parse.h"
+
 enum { TYPES_MAX = 16 };
 
 static const struct object_type *types[TYPES_MAX];
@@ -69,16 +71,6 @@ static struct object *find(const char *id)
     return NULL;
 }
 
-/* Letters, digits, '-', '.' and '_', a letter first. */
-static bool id_well_formed(const char *id)
-{
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                  "0123456789-._";
-    size_t letters = 52;
-
-    return id[0] && memchr(allowed, id[0], letters) && id[strspn(id, allowed)] == '\0';
-}
-
 static void object_free(struct object *o)
 {
     if (o->props)
@@ -123,7 +115,7 @@ int object_begin(const struct object_options *options, struct object **out, stru
 {
     struct object *o;
 
-    if (!id_well_formed(options->id))
+    if (!id_is_well_formed(options->id))
         return err_set(err, -EINVAL, "Parameter 'id' expects an identifier");
     if (find(options->id))
         return err_set(err, -EEXIST,

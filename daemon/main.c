@@ -25,6 +25,7 @@
 #include "daemon/commandline.h"
 #include "daemon/notify.h"
 #include "exports/nbd.h"
+#include "jobs/job.h"
 #include "qmp/qmp.h"
 #include "uring/await.h"
 #include "uring/ring.h"
@@ -62,6 +63,7 @@ static void co_fn stop_all(void *arg)
     monitor_sources_close();
     exports_shutdown();
     nbd_servers_stop_all();
+    jobs_shutdown();
     blockdev_close_all();
     monitors_close(LAST_REPLIES_NS);
     qmp_events_stop();

@@ -21,6 +21,7 @@
 
 #include "base/cleanup.h"
 #include "block/fdset.h"
+#include "drivers/file-create.h"
 #include "drivers/file-io.h"
 #include "drivers/file-lock.h"
 #include "drivers/file-medium.h"
@@ -491,6 +492,8 @@ static int co_fn host_cdrom_read(struct node *n, struct operation *o, uint64_t o
 const struct driver driver_file = {
     .name = "file",
     .open = file_open,
+    .create_options = &row_file_create_options,
+    .create = file_create,
     .read = file_read,
     FILE_CALLS,
 };

@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "block/deadline.h"
 #include "block/edit.h"
 #include "block/event.h"
@@ -136,20 +137,11 @@ struct export *export_next(struct export *x)
     return first_ready(x->link.next);
 }
 
-/* Letters, digits, '-', '.' and '_', a letter first: QEMU's rule for ids. */
-static bool id_well_formed(const char *id)
-{
-    if (!((id[0] >= 'a' && id[0] <= 'z') || (id[0] >= 'A' && id[0] <= 'Z')))
-        return false;
-    return id[strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")] ==
-           '\0';
-}
-
 static int check_id(const struct block_export_options *o, struct err *err)
 {
     struct node *n;
 
-    if (!id_well_formed(o->id))
+    if (!id_is_well_formed(o->id))
         return err_set(err, -EINVAL, "Invalid block export id");
     if (export_find(o->id))
         return err_set(err, -EEXIST, "Block export id '%s' is already in use", o->id);

@@ -19,5 +19,6 @@ extern const struct qmp_command qmp_query_commands[];
 extern const struct qmp_command qmp_stats_commands[];
 extern const struct qmp_command qmp_export_commands[];
 extern const struct qmp_command qmp_yank_commands[];
+extern const struct qmp_command qmp_job_commands[];
 
 #endif

@@ -10,6 +10,7 @@
 #include "drivers/table.h"
 #include "exports/export.h"
 #include "exports/nbd.h"
+#include "jobs/job.h"
 #include "qmp/qmp.h"
 
 static const struct export_driver *const export_kinds[] = { &export_nbd, NULL };
@@ -22,6 +23,7 @@ static const struct event_type *const events[] = {
     &event_block_io_error,
     &event_block_write_threshold,
     &event_block_export_deleted,
+    &event_job_status_change,
     &event_shutdown,
     NULL,
 };
