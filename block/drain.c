@@ -226,7 +226,7 @@ static void shut_here(struct work *work)
     struct root *r;
     list_for_each (r, part->drain->batch, in_drain) {
         struct gate *g = r->gates[here];
-        g->shut = true;
+        g->shut |= GATE_DRAINED;
         if (!g->inside)
             continue;
         g->drain = part;
@@ -281,23 +281,17 @@ static void open_here(struct work *work)
 
 /* ---- on the control ring ---- */
 
-static void set_unstarted(struct list *batch, unsigned index, bool shut)
-{
-    struct root *r;
-    list_for_each (r, batch, in_drain)
-        r->gates[index]->shut = shut;
-}
-
 static void send_to_all(struct drain *d, struct list *batch, bool shut)
 {
+    struct root *r;
     d->batch = batch;
+    list_for_each (r, batch, in_drain)
+        gate_set_unstarted(r, GATE_DRAINED, shut);
     for (unsigned i = 0; i <= rings_count(); i++) {
         struct ring *ring = ring_started(i);
         struct drain_part *part = &d->parts[i];
-        if (!ring) {
-            set_unstarted(batch, i, shut);
+        if (!ring)
             continue;
-        }
         *part = (struct drain_part){ .drain = d };
         send(d, ring, &part->work, shut ? shut_here : open_here);
     }

@@ -191,20 +191,75 @@ void gate_queue(struct root *r, struct gate_waiter *w)
     list_push_back(&gate_here(r)->waiting, &w->link);
 }
 
+void gate_queue_first(struct root *r, struct gate_waiter *w)
+{
+    list_push_front(&gate_here(r)->waiting, &w->link);
+}
+
 void gate_unqueue(struct gate_waiter *w)
 {
     list_remove(&w->link);
 }
 
-void gate_open_here(struct root *r)
+/* Nothing that runs here yields, so nobody comes before those who wait.  One who enters may fail at once
+ * and stop the gate: the others then go on waiting. */
+static void end_shut(struct gate *g, unsigned bit)
 {
-    struct gate *g = gate_here(r);
     struct list *item;
-    g->shut = false;
-    /* Nothing that runs here yields, so the gate stays open and nobody comes before those who wait. */
-    while ((item = list_pop_front(&g->waiting))) {
+    g->shut &= ~bit;
+    while (!g->shut && (item = list_pop_front(&g->waiting))) {
         struct gate_waiter *w = container_of(item, struct gate_waiter, link);
         w->fn(w);
+    }
+}
+
+void gate_open_here(struct root *r)
+{
+    end_shut(gate_here(r), GATE_DRAINED);
+}
+
+void gate_stop_here(struct root *r)
+{
+    gate_here(r)->shut |= GATE_STOPPED;
+}
+
+bool gate_stopped_here(const struct root *r)
+{
+    return gate_here(r)->shut & GATE_STOPPED;
+}
+
+void gate_go_on_here(struct root *r)
+{
+    end_shut(gate_here(r), GATE_STOPPED);
+}
+
+void gate_fail_here(struct root *r, int error, bool (*match)(struct gate_waiter *w, void *arg),
+                    void *arg)
+{
+    struct gate *g = gate_here(r);
+    struct list failing = LIST_INIT(failing), staying = LIST_INIT(staying), *item;
+    while ((item = list_pop_front(&g->waiting))) {
+        struct gate_waiter *w = container_of(item, struct gate_waiter, link);
+        list_push_back(w->fail && (!match || match(w, arg)) ? &failing : &staying, item);
+    }
+    while ((item = list_pop_front(&staying)))
+        list_push_back(&g->waiting, item);
+    /* Whoever fails may bring new ones to the gate: they are not meant. */
+    while ((item = list_pop_front(&failing))) {
+        struct gate_waiter *w = container_of(item, struct gate_waiter, link);
+        w->fail(w, error);
+    }
+}
+
+void gate_set_unstarted(struct root *r, unsigned bit, bool on)
+{
+    for (unsigned i = 0; i <= rings_count(); i++) {
+        if (ring_started(i))
+            continue;
+        if (on)
+            r->gates[i]->shut |= bit;
+        else
+            r->gates[i]->shut &= ~bit;
     }
 }
 

@@ -16,16 +16,24 @@ enum root_kind { ROOT_EXPORT, ROOT_JOB, ROOT_COMMAND, ROOT_BACKGROUND };
 /* A request that found the gate shut: a queued struct, not a coroutine. */
 struct gate_waiter {
     struct list link;
-    void (*fn)(struct gate_waiter *w); /* on this ring, outside any coroutine, when the gate opened,
-                                          in order of arrival and before anybody else can enter; it
-                                          tries to enter again */
+    /* On this ring, without yielding, when the gate opened, in order of arrival and before anybody else can
+     * enter; it tries to enter again. */
+    void (*fn)(struct gate_waiter *w);
+    /* The same, when it is not to enter any more: end with that negative errno.  NULL: it waits on. */
+    void (*fail)(struct gate_waiter *w, int error);
+};
+
+/* Why a gate is shut: bits. */
+enum {
+    GATE_DRAINED = 1, /* for an edit: nobody is inside while the graph changes */
+    GATE_STOPPED = 2, /* by an export's error policy, however long; drains come and go meanwhile */
 };
 
 struct gate {
     /* Written by this ring only; the first two are read by the control ring, too. */
     _Alignas(64) unsigned inside;
     uint64_t oldest; /* when the oldest operation inside entered, ring_turn_now(); 0: nobody is */
-    bool shut;
+    unsigned shut;   /* GATE_ bits; 0: open */
     struct list waiting;      /* struct gate_waiter */
     struct list operations;   /* struct operation, oldest first: for the drain's error */
     struct drain_part *drain; /* told when inside becomes 0; NULL: nobody waits (drain.c) */
@@ -102,8 +110,23 @@ uint64_t root_oldest(const struct root *r);
  */
 bool operation_begin(struct operation *o, struct root *r);
 void gate_queue(struct root *r, struct gate_waiter *w);
+/** gate_queue_first - the same, before those who wait: for one that has been inside already */
+void gate_queue_first(struct root *r, struct gate_waiter *w);
 void gate_unqueue(struct gate_waiter *w);
 void co_fn operation_enter(struct operation *o, struct root *r);
 void operation_end(struct operation *o);
+
+/** gate_stop_here - let nobody in any more on this ring; those inside go on
+ * gate_go_on_here - the end of that: those who wait enter, unless the gate is drained, too
+ * gate_fail_here - those who wait and can fail do so, as far as @match (NULL: all) says yes; shut or not
+ */
+void gate_stop_here(struct root *r);
+bool gate_stopped_here(const struct root *r);
+void gate_go_on_here(struct root *r);
+void gate_fail_here(struct root *r, int error, bool (*match)(struct gate_waiter *w, void *arg),
+                    void *arg);
+
+/** gate_set_unstarted - a GATE_ bit on all rings that were never started, where nobody can be; control ring */
+void gate_set_unstarted(struct root *r, unsigned bit, bool on);
 
 #endif

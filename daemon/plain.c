@@ -152,6 +152,8 @@ static int co_fn export_image(const struct command_line *c, unsigned index, stru
         .writable = !c->read_only,
         .account_invalid = true,
         .account_failed = true,
+        .rerror = ON_ERROR_AUTO,
+        .werror = ON_ERROR_AUTO,
         .driver_options = &nbd,
     };
 

@@ -71,6 +71,10 @@ static const struct row export_rows[] = {
             .since = "0.1",
             .help = "Seconds after which nodes below are yanked if a request is still in flight; "
                     "default 0: never"),
+    ROW_OPT(struct block_export_options, "rerror", rerror, row_on_error, .fallback = "auto",
+            .since = "0.1", .help = "What to do when a read fails; default: auto"),
+    ROW_OPT(struct block_export_options, "werror", werror, row_on_error, .fallback = "auto",
+            .since = "0.1", .help = "What to do when any other request fails; default: auto"),
     ROW_END,
 };
 
@@ -152,6 +156,11 @@ static int check_id(const struct block_export_options *o, struct err *err)
     return 0;
 }
 
+static enum on_error on_error(int said, enum on_error automatic)
+{
+    return said == ON_ERROR_AUTO ? automatic : (enum on_error)said;
+}
+
 /* The root: what the client's counters belong to, and the edge that holds the node. */
 static int co_fn make_root(struct export *x, struct node *n, struct err *err)
 {
@@ -167,12 +176,16 @@ static int co_fn make_root(struct export *x, struct node *n, struct err *err)
                                       o->stats_intervals.n);
     if (!x->root->stats)
         return err_set(err, -ENOMEM, "export '%s': out of memory", x->id);
+    if (policy_init(&x->policy, x->root, on_error(o->rerror, x->driver->on_read_error),
+                    on_error(o->werror, x->driver->on_write_error)) < 0)
+        return err_set(err, -ENOMEM, "export '%s': out of memory", x->id);
     root_set_deadline(x->root, o->request_deadline * UINT64_C(1000000000));
     return edge_attach(NULL, x->root, n, "root", ROLE_FILE, perm, PERM_ALL, &e, err);
 }
 
 static void co_fn export_free(struct export *x)
 {
+    policy_end(&x->policy);
     if (x->root) {
         while (root_edge(x->root))
             edge_detach(root_edge(x->root));

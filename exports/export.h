@@ -2,7 +2,7 @@
 /*
  * Exports: the doors through which a node is seen from outside.  An export is
  * what a virtual machine monitor would call a device: its id is the device
- * name, it has statistics and (later) an error policy.  A kind of export is
+ * name, it has statistics and an error policy.  A kind of export is
  * one constant table.  Control ring only, unless said otherwise.
  */
 #ifndef EXPORTS_EXPORT_H
@@ -10,6 +10,7 @@
 
 #include "base/row.h"
 #include "block/io.h"
+#include "exports/policy.h"
 
 struct export_driver;
 
@@ -25,6 +26,7 @@ struct block_export_options {
     bool account_invalid, account_failed; /* default true */
     struct row_list stats_intervals;      /* of uint32_t, seconds */
     uint32_t request_deadline;            /* seconds; 0: none */
+    int rerror, werror;                   /* enum on_error */
     void *driver_options;
 };
 extern struct row_type row_block_export_type;    /* enum, filled in by exports_register() */
@@ -35,6 +37,7 @@ struct export
     const struct export_driver *driver;
     char *id;
     struct root *root; /* its edge leads to the exported node; root->stats are the device's */
+    struct error_policy policy;
     bool writable, writethrough;
     bool ready; /* made whole: queries show it */
     bool shutting_down;
@@ -54,7 +57,8 @@ struct export_driver {
     const char *name; /* BlockExportType */
     const struct row_type *options;
     size_t state_size;
-    struct root_driver root; /* resized, drain_begin, drain_end */
+    enum on_error on_read_error, on_write_error; /* what "auto" means */
+    struct root_driver root;                     /* resized, drain_begin, drain_end */
     /* Open for clients; the root is ready.  When it fails nothing is left behind. */
     int co_fn (*start)(struct export *x, const void *options, struct err *err);
     /* Has it clients (an opener)? */

@@ -90,6 +90,7 @@ struct nbd_request {
     uint8_t *data; /* payload, or what was read; data_room bytes on the connection's account */
     size_t data_room;
     uint16_t type, flags;
+    bool begun; /* the device's statistics know of it */
     int result;
 };
 
@@ -213,6 +214,10 @@ bool nbd_serve_inline(struct nbd_connection *c, uint16_t type, uint16_t flags, u
                       uint64_t offset, uint32_t length, const uint8_t *payload);
 /** nbd_count_inline - those that were answered so since the last call; before their replies leave */
 void nbd_count_inline(struct nbd_connection *c);
+/** nbd_fail_waiting - requests that wait at a gate stopped by an error end, their client having left: it may be
+ * back already and have written something newer
+ */
+void nbd_fail_waiting(struct nbd_connection *c);
 enum io_kind nbd_kind(uint16_t type);
 
 /* nbd-reply.c: all queue; nbd_send() sends.  What ends a request finds room in any case; false: the system

@@ -303,6 +303,8 @@ static void end_if_quiet(struct nbd_connection *c)
         nbd_request_put(take_ptr(&c->filling));
     if (c->dead && op_in_flight(&c->send))
         op_cancel(&c->send);
+    if (c->in_flight)
+        nbd_fail_waiting(c);
     if (c->in_flight || op_in_flight(&c->receive) || op_in_flight(&c->send) || c->again_queued ||
         c->turn_end_queued || (!c->dead && !list_empty(&c->out)))
         return;

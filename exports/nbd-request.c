@@ -18,7 +18,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "block/event.h"
 #include "exports/nbd-connection.h"
 
 enum { PREFETCH_BYTES = 1 << 20, PREFETCH_LEAST = 32 << 10 }; /* read at a time */
@@ -289,35 +288,89 @@ static int co_fn run_once(struct nbd_request *r)
     }
 }
 
-/* Tell those who watch the daemon; inside the gate, where the node stays what it is.  Fast zeroing that
- * is refused, as the client asked for it to be, is no failure. */
-static void report_error(const struct nbd_request *r)
+static void gate_opened(struct gate_waiter *w)
 {
-    const struct nbd_connection *c = r->connection;
-    struct io_error_event data = {
-        .device = c->export->id,
-        .node_name = root_node(c->root)->name,
-        .operation = nbd_kind(r->type) != IO_READ,
-        .action = IO_ERROR_REPORT,
-        .reason = strerror(-r->result),
-    };
-
-    if (r->result < 0 && r->result != -ENOTSUP && counts(r->type))
-        event_send(&event_block_io_error, &data);
+    nbd_request_start(container_of(w, struct nbd_request, waiter));
 }
 
-/* The long road.  A request that a drain unwound begins again, in the new graph. */
+static void begin_counting(struct nbd_request *r)
+{
+    if (counts(r->type) && !r->begun)
+        device_begin(r->connection->root->stats, nbd_kind(r->type));
+    r->begun = true;
+}
+
+static void gate_failed(struct gate_waiter *w, int error)
+{
+    struct nbd_request *r = container_of(w, struct nbd_request, waiter);
+
+    begin_counting(r);
+    if (r->result >= 0)
+        r->result = error;
+    finish(r);
+}
+
+static bool same_connection(struct gate_waiter *w, void *connection)
+{
+    return w->fn == gate_opened &&
+           container_of(w, struct nbd_request, waiter)->connection == connection;
+}
+
+void nbd_fail_waiting(struct nbd_connection *c)
+{
+    if (gate_stopped_here(c->root))
+        gate_fail_here(c->root, -ESHUTDOWN, same_connection, c);
+}
+
+static void prepare_to_wait(struct nbd_request *r)
+{
+    r->waiter.fn = gate_opened;
+    r->waiter.fail = gate_failed;
+}
+
+/* What the export's policy says about an error, inside the gate, where the node stays what it is.  Fast
+ * zeroing that is refused, as the client asked for it to be, is no failure. */
+static enum io_error_action judge(struct nbd_request *r)
+{
+    struct export *x = r->connection->export;
+    enum io_error_action action;
+
+    if (r->result >= 0 || r->result == -ENOTSUP || !counts(r->type))
+        return IO_ERROR_REPORT;
+    action = policy_failed(&x->policy, nbd_kind(r->type), r->result);
+    if (action == IO_ERROR_IGNORE) {
+        if (r->data)
+            memset(r->data, 0, r->data_room);
+        r->result = 0;
+    }
+    return action;
+}
+
+/* The long road.  A request that a drain unwound begins again, in the new graph; one that the policy stopped
+ * does so when the export goes on. */
 static void co_fn long_road(void *arg)
 {
     struct nbd_request *r = arg;
+    struct root *root = r->connection->root;
+    bool stopped;
 
     while ((r->result = run_once(r)) == -ERESTART) {
         operation_end(&r->operation);
-        operation_enter(&r->operation, r->connection->root);
+        if (!operation_begin(&r->operation, root)) {
+            prepare_to_wait(r);
+            gate_queue(root, &r->waiter);
+            return;
+        }
     }
-    report_error(r);
+    stopped = judge(r) == IO_ERROR_STOP;
     operation_end(&r->operation);
-    finish(r);
+    if (!stopped) {
+        finish(r);
+        return;
+    }
+    prepare_to_wait(r);
+    gate_queue_first(root, &r->waiter);
+    nbd_pump(r->connection); /* the client may have left: then nothing of it waits */
 }
 
 static void take_long_road(struct nbd_request *r)
@@ -367,11 +420,6 @@ static bool take_short_cut(struct nbd_request *r)
     return true;
 }
 
-static void gate_opened(struct gate_waiter *w)
-{
-    nbd_request_start(container_of(w, struct nbd_request, waiter));
-}
-
 static void refuse(struct nbd_request *r, int result)
 {
     struct nbd_connection *c = r->connection;
@@ -387,30 +435,27 @@ static void refuse(struct nbd_request *r, int result)
 void nbd_request_start(struct nbd_request *r)
 {
     struct nbd_connection *c = r->connection;
-    bool first = r->part_offset == r->offset; /* piece, or all */
     int result;
 
     if (!r->since)
         r->since = ring_turn_now();
     if (!operation_begin(&r->operation, c->root)) {
-        r->waiter.fn = gate_opened;
+        prepare_to_wait(r);
         gate_queue(c->root, &r->waiter);
         return;
     }
+    r->result = 0; /* of an earlier attempt that failed there is nothing left */
     result = check_bounds(c, r->type, r->offset, r->length);
-    if (result < 0 && first) {
+    if (result < 0) {
         operation_end(&r->operation);
-        refuse(r, result);
-        return;
-    }
-    if (result < 0) { /* the node shrank since the first piece */
         r->result = result;
-        operation_end(&r->operation);
-        finish(r);
+        if (r->begun) /* the node shrank since the last attempt, or piece */
+            finish(r);
+        else
+            refuse(r, result);
         return;
     }
-    if (first && counts(r->type))
-        device_begin(c->root->stats, nbd_kind(r->type));
+    begin_counting(r);
     if (!take_short_cut(r))
         take_long_road(r);
 }

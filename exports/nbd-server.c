@@ -699,6 +699,8 @@ const struct export_driver export_nbd = {
     .start = start,
     .in_use = in_use,
     .describe = describe,
+    .on_read_error = ON_ERROR_REPORT,
+    .on_write_error = ON_ERROR_REPORT,
     .shutdown = shut_down,
     .stop = stop,
 };

@@ -111,6 +111,8 @@ static int co_fn nbd_add(struct monitor *m, void *args, void *result, struct err
         .writable = a->writable && !(n && n->read_only && !n->options.auto_read_only),
         .account_invalid = true,
         .account_failed = true,
+        .rerror = ON_ERROR_AUTO,
+        .werror = ON_ERROR_AUTO,
         .driver_options = &nbd,
     };
 

@@ -221,10 +221,6 @@ static ROW_STRUCT_TYPE(row_device_info, "BlockDeviceInfo", struct device_info, d
                        .help = "About a node");
 static ROW_LIST_TYPE(row_device_infos, row_device_info);
 
-static const char *const io_status_names[] = { "ok", "failed", "nospace", NULL };
-static ROW_ENUM_TYPE(row_io_status, "BlockDeviceIoStatus", io_status_names,
-                     .help = "How the last request ended");
-
 struct block_info {
     char *device, *type;
     bool removable, locked, has_tray_open, tray_open, has_io_status;
@@ -242,7 +238,7 @@ static const struct row block_rows[] = {
     ROW_OPT(struct block_info, "inserted", inserted, row_device_info, .help = "Its node"),
     ROW_HAS(struct block_info, "tray_open", tray_open, row_bool, .help = "Its tray is open"),
     ROW_HAS(struct block_info, "io-status", io_status, row_io_status,
-            .help = "How the last request ended, where errors can stop it"),
+            .help = "Whether it has stopped after an error, where errors can stop it"),
     ROW_OPT(struct block_info, "dirty-bitmaps", dirty_bitmaps, row_dirty_infos, .deprecated = true,
             .help = "Dirty bitmaps of its node"),
     ROW_END,
@@ -450,6 +446,8 @@ static int fill_block(struct picture *p, struct export *x, struct block_info *in
     info->device = strdup(x->id);
     info->type = strdup("unknown");
     info->locked = x->driver->in_use(x);
+    info->has_io_status = x->policy.stops;
+    info->io_status = x->policy.status;
     if (!info->device || !info->type)
         return -ENOMEM;
     if (!n)

@@ -18,6 +18,7 @@ extern const struct qmp_command qmp_block_commands[];
 extern const struct qmp_command qmp_query_commands[];
 extern const struct qmp_command qmp_stats_commands[];
 extern const struct qmp_command qmp_export_commands[];
+extern const struct qmp_command qmp_policy_commands[];
 extern const struct qmp_command qmp_yank_commands[];
 extern const struct qmp_command qmp_job_commands[];
 

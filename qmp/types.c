@@ -24,7 +24,9 @@ static const struct event_type *const events[] = {
     &event_block_write_threshold,
     &event_block_export_deleted,
     &event_job_status_change,
+    &event_resume,
     &event_shutdown,
+    &event_stop,
     NULL,
 };
 

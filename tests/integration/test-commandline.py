@@ -111,7 +111,8 @@ def both_forms():
                 q = Qmp(f"{folder}/qmp.sock")
                 nodes = {n["node-name"]: (n["drv"], n["ro"], n["cache"], n["image"]["virtual-size"])
                          for n in q("query-named-block-nodes")}
-                exports = sorted(sorted(x.items()) for x in q("query-block-exports"))
+                exports = sorted((x["id"], x["node-name"], x["type"], x["shutting-down"])
+                                 for x in q("query-block-exports"))
                 q.close()
                 with connect(f"{folder}/nbd.sock", "a,b") as c:
                     flags = c.flags

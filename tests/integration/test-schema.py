@@ -31,6 +31,7 @@ EXCEPTIONS = {
     "blockdev-add.driver=*": "not every driver is there yet",
     "block-export-add.type=*": "NBD is the only kind of export yet",
     "query-block-exports ->[].type=*": "NBD is the only kind of export yet",
+    "query-jobs ->[].type=*": "not every kind of job is there yet",
     "block-export-add<nbd>.bitmaps[]": "there are no dirty bitmaps yet",
     "query-block ->[].inserted.image.format-specific": "no format has anything to tell yet",
     "query-blockstats ->[].driver-specific": "no driver has counters of its own yet",

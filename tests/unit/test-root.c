@@ -14,7 +14,6 @@ struct queued {
 static void enter_and_tell(struct gate_waiter *w)
 {
     struct queued *q = container_of(w, struct queued, waiter);
-    ck_assert_ptr_null(co_self());
     ck_assert(operation_begin(&q->operation, q->root));
     strcat(story, q->name);
     operation_end(&q->operation);
@@ -49,6 +48,94 @@ CO_TEST(who_waits_before_a_gate_enters_in_order_of_arrival)
     must(edit_commit(e, &err), &err);
     co_pause();
     ck_assert_str_eq(story, "123c"); /* c entered second, and runs when its turn comes */
+    root_drop(r);
+}
+
+static void fail_and_tell(struct gate_waiter *w, int error)
+{
+    ck_assert_int_eq(error, -EIO);
+    strcat(story, "!");
+    strcat(story, container_of(w, struct queued, waiter)->name);
+}
+
+static bool is_number_two(struct gate_waiter *w, void *unused)
+{
+    (void)unused;
+    return container_of(w, struct queued, waiter)->name[0] == '2';
+}
+
+CO_TEST(a_stopped_gate_stays_shut_when_a_drain_ends)
+{
+    autoerr err = { 0 };
+    struct operation o;
+    struct root *r = root_on("x", ROOT_EXPORT, add("driver=store,node-name=s"), 0, PERM_ALL);
+    struct queued q[] = { { .name = "1" }, { .name = "2" }, { .name = "3" }, { .name = "4" } };
+    gate_stop_here(r);
+    for (unsigned i = 0; i < 4; i++) {
+        q[i].waiter.fn = enter_and_tell;
+        q[i].waiter.fail = i < 2 ? fail_and_tell : NULL;
+        q[i].root = r;
+        if (i == 3)
+            gate_queue_first(r, &q[i].waiter);
+        else
+            gate_queue(r, &q[i].waiter);
+    }
+    for (unsigned round = 0; round < 2; round++) {
+        struct edit *e = edit_begin("test");
+        must(edit_drain_root(e, r, &err), &err);
+        must(edit_commit(e, &err), &err);
+        ck_assert(gate_stopped_here(r) && !operation_begin(&o, r));
+    }
+    gate_fail_here(r, -EIO, is_number_two, NULL);
+    ck_assert_str_eq(story, "!2");
+    gate_fail_here(r, -EIO, NULL, NULL);
+    ck_assert_str_eq(story, "!2!1");
+    gate_go_on_here(r);
+    ck_assert_str_eq(story, "!2!143");
+    ck_assert(operation_begin(&o, r));
+    operation_end(&o);
+    root_drop(r);
+}
+
+CO_TEST(a_drained_gate_stays_shut_when_a_stop_ends)
+{
+    autoerr err = { 0 };
+    struct operation o;
+    struct root *r = root_on("x", ROOT_EXPORT, add("driver=store,node-name=s"), 0, PERM_ALL);
+    struct edit *e = edit_begin("test");
+    must(edit_drain_root(e, r, &err), &err);
+    gate_stop_here(r);
+    gate_go_on_here(r);
+    ck_assert(!operation_begin(&o, r));
+    must(edit_commit(e, &err), &err);
+    ck_assert(operation_begin(&o, r));
+    operation_end(&o);
+    root_drop(r);
+}
+
+static void stop_again(struct gate_waiter *w)
+{
+    struct queued *q = container_of(w, struct queued, waiter);
+    strcat(story, q->name);
+    gate_stop_here(q->root);
+    gate_queue_first(q->root, w);
+}
+
+CO_TEST(one_that_fails_again_holds_the_others_back)
+{
+    struct root *r = root_on("x", ROOT_EXPORT, add("driver=store,node-name=s"), 0, PERM_ALL);
+    struct queued q[] = { { .name = "1" }, { .name = "2" } };
+    gate_stop_here(r);
+    for (unsigned i = 0; i < 2; i++) {
+        q[i].waiter.fn = i ? enter_and_tell : stop_again;
+        q[i].root = r;
+        gate_queue(r, &q[i].waiter);
+    }
+    gate_go_on_here(r);
+    ck_assert_str_eq(story, "1");
+    q[0].waiter.fn = enter_and_tell;
+    gate_go_on_here(r);
+    ck_assert_str_eq(story, "112");
     root_drop(r);
 }
 
@@ -120,6 +207,9 @@ int main(void)
 {
     const TTest *const tests[] = {
         who_waits_before_a_gate_enters_in_order_of_arrival,
+        a_stopped_gate_stays_shut_when_a_drain_ends,
+        a_drained_gate_stays_shut_when_a_stop_ends,
+        one_that_fails_again_holds_the_others_back,
         a_coroutine_that_waited_is_inside_before_it_runs,
         an_operation_knows_when_it_began,
         exports_have_names_of_their_own,
