@@ -5,9 +5,9 @@
  * A connection's life: the control ring accepts it and negotiates
  * (nbd-hello.c); then it is handed to a data ring, where everything about it
  * happens (nbd-receive.c parses requests, nbd-request.c runs them, nbd-pieces.c
- * those for which there is too little memory, nbd-reply.c sends what they answer); at the end the data ring hands it back and the
- * control ring frees it.  Only `link`, `killing` and `ended` belong to the
- * control ring meanwhile.
+ * those for which there is too little memory, nbd-reply.c sends what they
+ * answer); at the end the data ring hands it back and the control ring frees it.
+ * Only `link`, `killing` and `ended` belong to the control ring meanwhile.
  */
 #ifndef EXPORTS_NBD_CONNECTION_H
 #define EXPORTS_NBD_CONNECTION_H

@@ -234,6 +234,7 @@ static bool parse(struct nbd_connection *c)
         c->in_start += used;
         budget -= h.length < budget ? h.length : budget;
         if (worth_sending(c, ++requests, sent_at - budget)) {
+            nbd_count_inline(c);
             nbd_send(c);
             requests = 0;
             sent_at = budget;
