@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -507,41 +508,99 @@ static int listen_inet(const struct inet_address *a, int *fds, unsigned *count, 
     return 0;
 }
 
-static int connect_inet(const struct inet_address *a, struct err *err)
-{
-    struct addrinfo *list = NULL;
-    const int one = 1;
-    int r = -EADDRNOTAVAIL;
-    if (look_up(a, false, &list, err) < 0)
-        return err->code;
+/* ---- connecting ---- */
 
-    for (const struct addrinfo *ai = list; ai; ai = ai->ai_next) {
-        autoclose int fd = new_inet_socket(a, ai->ai_family, 0);
-        if (fd < 0 || connect(fd, ai->ai_addr, ai->ai_addrlen) < 0) {
-            r = -errno;
-            continue;
-        }
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-        if (a->has_keep_alive && a->keep_alive)
-            setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-        r = take_fd(&fd);
-        break;
-    }
-    freeaddrinfo(list);
-    if (r < 0)
-        return err_set_errno(err, r, "Failed to connect to '%s:%s'", a->host, a->port);
-    return r;
+static int add_peer(struct address_peers *peers, const void *sa, socklen_t len)
+{
+    if (peers->count == ADDRESS_PEERS_MAX)
+        return 0; /* enough to try */
+    memcpy(&peers->v[peers->count].sa, sa, len);
+    peers->v[peers->count++].len = len;
+    return 0;
 }
 
-static int connect_plain(const struct sockaddr *sa, socklen_t len, const char *what,
-                         struct err *err)
+static int inet_peers(const struct inet_address *a, struct address_peers *peers, struct err *err)
 {
-    autoclose int fd = new_socket(sa->sa_family, err);
+    struct addrinfo *list = NULL;
+
+    if (look_up(a, false, &list, err) < 0)
+        return err->code;
+    for (const struct addrinfo *ai = list; ai; ai = ai->ai_next)
+        add_peer(peers, ai->ai_addr, ai->ai_addrlen);
+    freeaddrinfo(list);
+    return 0;
+}
+
+int address_peers(const struct socket_address *a, struct address_peers *peers, struct err *err)
+{
+    struct sockaddr_un un;
+    struct sockaddr_vm vm;
+    socklen_t len;
+
+    peers->count = 0;
+    switch (a->type) {
+    case ADDRESS_INET: return inet_peers(a->u, peers, err);
+    case ADDRESS_UNIX:
+        return unix_sockaddr(a->u, &un, &len, err) < 0 ? err->code : add_peer(peers, &un, len);
+    case ADDRESS_VSOCK:
+        return vsock_sockaddr(a->u, &vm, err) < 0 ? err->code : add_peer(peers, &vm, sizeof(vm));
+    default: return err_set(err, -EINVAL, "Unknown kind of socket address");
+    }
+}
+
+int address_peer_socket(const struct socket_address *a, const struct address_peer *peer)
+{
+    const int one = 1;
+    int family = peer->sa.ss_family;
+
+    if (family != AF_INET && family != AF_INET6) {
+        int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        return fd < 0 ? -errno : fd;
+    }
+    const struct inet_address *in = a->u;
+    int fd = new_inet_socket(in, family, 0);
     if (fd < 0)
+        return -errno;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    if (in->has_keep_alive && in->keep_alive)
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    return fd;
+}
+
+int address_connected(const struct socket_address *a, int fd, struct err *err)
+{
+    autofree char *what = NULL;
+
+    if (fd >= 0 && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0) {
+        int code = -errno;
+        close(fd);
+        fd = code;
+    }
+    if (fd >= 0)
         return fd;
-    if (connect(fd, sa, len) < 0)
-        return err_set_errno(err, -errno, "Failed to connect to '%s'", what);
-    return take_fd(&fd);
+    what = a->type == ADDRESS_UNIX ? strdup(((const struct unix_address *)a->u)->path)
+                                   : address_text(a);
+    return err_set_errno(err, fd, "Failed to connect to '%s'", what ? what : "?");
+}
+
+static int connect_to_any(const struct socket_address *a, struct err *err)
+{
+    struct address_peers peers;
+    int r = -EADDRNOTAVAIL;
+
+    if (address_peers(a, &peers, err) < 0)
+        return err->code;
+    for (unsigned i = 0; i < peers.count; i++) {
+        autoclose int fd = r = address_peer_socket(a, &peers.v[i]);
+        if (fd < 0)
+            continue;
+        if (connect(fd, (const struct sockaddr *)&peers.v[i].sa, peers.v[i].len) == 0) {
+            r = take_fd(&fd);
+            break;
+        }
+        r = -errno;
+    }
+    return address_connected(a, r, err);
 }
 
 /* ---- the doors ---- */
@@ -570,30 +629,10 @@ int address_listen(const struct socket_address *a, int (*resolve_fd)(const char 
 int address_connect(const struct socket_address *a, int (*resolve_fd)(const char *name, void *arg),
                     void *arg, struct err *err)
 {
-    autoclose int fd = -1;
-    struct sockaddr_un un;
-    struct sockaddr_vm vm;
-    socklen_t len;
-
-    switch (a->type) {
-    case ADDRESS_INET: fd = connect_inet(a->u, err); break;
-    case ADDRESS_UNIX:
-        if (unix_sockaddr(a->u, &un, &len, err) == 0)
-            fd = connect_plain((struct sockaddr *)&un, len, ((struct unix_address *)a->u)->path,
-                               err);
-        break;
-    case ADDRESS_VSOCK:
-        if (vsock_sockaddr(a->u, &vm, err) == 0)
-            fd = connect_plain((struct sockaddr *)&vm, sizeof(vm), "vsock", err);
-        break;
-    case ADDRESS_FD: fd = passed_socket(a->u, resolve_fd, arg, err); break;
-    default: return err_set(err, -EINVAL, "Unknown kind of socket address");
-    }
-    if (fd < 0)
-        return err->code;
-    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
-        return err_set_errno(err, -errno, "Failed to make a socket non-blocking");
-    return take_fd(&fd);
+    if (a->type != ADDRESS_FD)
+        return connect_to_any(a, err);
+    int fd = passed_socket(a->u, resolve_fd, arg, err);
+    return fd < 0 ? fd : address_connected(a, fd, err);
 }
 
 int address_make_absolute(struct socket_address *a)

@@ -59,6 +59,25 @@ int address_listen(const struct socket_address *a, int (*resolve_fd)(const char 
 int address_connect(const struct socket_address *a, int (*resolve_fd)(const char *name, void *arg),
                     void *arg, struct err *err);
 
+/* What connecting to an address means to try, in this order. */
+enum { ADDRESS_PEERS_MAX = 16 };
+struct address_peers {
+    unsigned count;
+    struct address_peer {
+        struct sockaddr_storage sa;
+        socklen_t len;
+    } v[ADDRESS_PEERS_MAX];
+};
+
+/** address_peers, address_peer_socket, address_connected - the parts of address_connect(), for who connects
+ * without blocking: look the peers up (may block); for each a socket (or a negative errno) to connect; and
+ * what came of it, the connected socket @fd or the last negative errno, as address_connect() returns it
+ * Not for addresses of type fd.
+ */
+int address_peers(const struct socket_address *a, struct address_peers *peers, struct err *err);
+int address_peer_socket(const struct socket_address *a, const struct address_peer *peer);
+int address_connected(const struct socket_address *a, int fd, struct err *err);
+
 /** address_text - for people: "unix:/path", "127.0.0.1:10809"; malloc'd */
 char *address_text(const struct socket_address *a);
 

@@ -165,24 +165,44 @@ static void client_left(void *arg)
     source_put(s);
 }
 
-struct attempt {
+struct look_up {
     const struct socket_address *address;
-    struct err err;
+    struct address_peers peers;
+    struct err *err;
 };
 
-static int attempt(void *arg)
+static int look_up(void *arg)
 {
-    struct attempt *a = arg;
-    return address_connect(a->address, NULL, NULL, &a->err);
+    struct look_up *l = arg;
+    return address_peers(l->address, &l->peers, l->err);
+}
+
+/* A peer may let us wait for long; a stop does not. */
+static int co_fn connect_to_any(const struct monitor_source *s, struct err *err)
+{
+    struct look_up l = { .address = &s->address, .err = err };
+    int r = -EADDRNOTAVAIL;
+
+    if (ring_block(look_up, &l) < 0)
+        return err->code;
+    for (unsigned i = 0; i < l.peers.count && !s->closing; i++) {
+        autoclose int fd = r = address_peer_socket(&s->address, &l.peers.v[i]);
+        if (fd >= 0)
+            r = co_connect(fd, (struct sockaddr *)&l.peers.v[i].sa, l.peers.v[i].len, FOREVER);
+        if (r == 0) {
+            r = take_fd(&fd);
+            break;
+        }
+    }
+    return address_connected(&s->address, r, err);
 }
 
 static int co_fn connect_once(struct monitor_source *s, struct err *err)
 {
-    struct attempt a = { .address = &s->address };
-    int fd = ring_block(attempt, &a);
+    int fd = connect_to_any(s, err);
 
     if (fd < 0)
-        return err_move(err, &a.err);
+        return fd;
     if (s->closing) {
         close(fd);
         return err_set(err, -ESHUTDOWN, "Shutting down");
@@ -227,6 +247,22 @@ static void connector(void *arg)
     source_put(s);
 }
 
+/* In the caller's coroutine, which a stop calls away like a connector of our own. */
+static int co_fn connect_here(struct monitor_source *s, struct err *err)
+{
+    s->uses++;
+    s->running++;
+    s->connector = co_self();
+    int r = connect_once(s, err);
+    s->connector = NULL;
+    s->running--;
+    co_cond_wake_all(&s->changed);
+    if (r < 0 && !s->closing)
+        s->uses--; /* the caller does not get it */
+    source_put(s);
+    return r;
+}
+
 int co_fn monitor_connect(const struct socket_address *address, unsigned reconnect,
                           const struct monitor_options *options, struct monitor_source **out,
                           struct err *err)
@@ -235,20 +271,15 @@ int co_fn monitor_connect(const struct socket_address *address, unsigned reconne
     if (!s)
         return err_set(err, -ENOMEM, "Out of memory");
     s->reconnect = reconnect * SECOND;
-    int r = 0;
-    if (!reconnect)
-        r = connect_once(s, err);
-    else if ((r = co_start(connector, s, "QMP connector")) < 0)
-        err_set(err, r, "Out of memory");
-    if (r < 0) {
-        source_put(s);
-        return r;
-    }
-    if (reconnect) {
-        s->running++;
-        s->uses++;
-    }
     *out = s;
+    if (!reconnect)
+        return connect_here(s, err);
+    if (co_start(connector, s, "QMP connector") < 0) {
+        source_put(s);
+        return err_set(err, -ENOMEM, "Out of memory");
+    }
+    s->running++;
+    s->uses++;
     return 0;
 }
 

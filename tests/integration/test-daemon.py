@@ -392,7 +392,8 @@ def limits():
         done = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", "prlimit", "--memlock=0:0", RINGBLKD,
                                "--pidfile", "/no/such/folder/pid"], stderr=subprocess.PIPE, timeout=60, check=False)
         said = done.stderr.decode()
-        assert done.returncode == 1 and ("RLIMIT_MEMLOCK" in said or "pidfile" in said or "denied" in said), said
+        told = done.returncode == 1 and ("RLIMIT_MEMLOCK" in said or "pidfile" in said)
+        assert told or "denied" in said, said  # he may not be let in to where the program lies
 
 
 def log():
@@ -414,8 +415,8 @@ def log():
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
     wrong = ["--blockdev", "driver=file,node-name=f,filename=/no/such"]
-    assert said_with(*wrong, journal=True).startswith("<3>--blockdev: "), "an error"
-    assert said_with(*wrong, journal=False).startswith("ringblkd: error: --blockdev: ")
+    assert "\n<3>--blockdev: " in "\n" + said_with(*wrong, journal=True)
+    assert "\nringblkd: error: --blockdev: " in "\n" + said_with(*wrong, journal=False)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for level, there in (("error", False), ("warning", True), ("info", True), ("debug", True)):
         done = subprocess.run([RINGBLKD, "--log-level", level, *wrong], stderr=subprocess.PIPE, timeout=60, check=False,
