@@ -14,6 +14,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -253,6 +254,44 @@ static int finish_listen(int fd, const char *what, struct err *err)
 
 /* ---- unix, vsock, fd ---- */
 
+/* The kernel keeps the sockets of a process that was killed for some milliseconds: until its io_uring is taken
+ * apart.  Who is started in its place does not fail for that. */
+static bool wait_for_the_dead(unsigned *waited_ms)
+{
+    enum { STEP = 10, AT_MOST = 500 };
+
+    if (*waited_ms >= AT_MOST)
+        return false;
+    *waited_ms += STEP;
+    usleep(STEP * 1000);
+    return true;
+}
+
+/* Does a process that lives listen where @fd is connected? */
+static bool is_alive(int fd)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.pid <= 0 ||
+           kill(peer.pid, 0) == 0 || errno != ESRCH;
+}
+
+/* Return: whether nobody serves that unix socket. */
+static int is_abandoned(const struct sockaddr_un *sa, socklen_t len, struct err *err)
+{
+    for (unsigned waited = 0;;) {
+        autoclose int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+        if (probe < 0)
+            return err_set_errno(err, -errno, "Failed to create a socket");
+        if (connect(probe, (const struct sockaddr *)sa, len) < 0)
+            return errno == ECONNREFUSED;
+        if (is_alive(probe) || !wait_for_the_dead(&waited))
+            return false;
+    }
+}
+
 /* Somebody made this path: is it a socket that nobody serves any more?  Then remove it. */
 static int remove_stale(const struct sockaddr_un *sa, socklen_t len, struct err *err)
 {
@@ -264,10 +303,10 @@ static int remove_stale(const struct sockaddr_un *sa, socklen_t len, struct err 
         return err_set(err, -EADDRINUSE,
                        "Failed to bind socket to '%s': it exists and is not a socket",
                        sa->sun_path);
-    autoclose int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (probe < 0)
-        return err_set_errno(err, -errno, "Failed to create a socket");
-    if (connect(probe, (const struct sockaddr *)sa, len) == 0 || errno != ECONNREFUSED)
+    int abandoned = is_abandoned(sa, len, err);
+    if (abandoned < 0)
+        return abandoned;
+    if (!abandoned)
         return err_set_errno(err, -EADDRINUSE, "Failed to bind socket to '%s'", sa->sun_path);
     if (unlink(sa->sun_path) < 0 && errno != ENOENT)
         return err_set_errno(err, -errno, "Failed to remove the stale socket '%s'", sa->sun_path);
@@ -485,12 +524,15 @@ static int listen_inet(const struct inet_address *a, int *fds, unsigned *count, 
         return err->code;
 
     bool v6_only = a->has_ipv4 && !a->ipv4;
+    unsigned waited = 0;
     unsigned first = get_port(list->ai_addr), last = a->has_to ? a->to : first;
     int r = -EINVAL;
     for (unsigned port = first; port <= last; port++) {
         /* A port that the kernel chose for one address may be taken on another one. */
         for (int tries = 0; tries < (port ? 1 : 16); tries++) {
-            r = bind_all(a, list, v6_only, (uint16_t)port, fds, *count);
+            do
+                r = bind_all(a, list, v6_only, (uint16_t)port, fds, *count);
+            while (r == -EADDRINUSE && port && !a->has_to && wait_for_the_dead(&waited));
             if (r != -EADDRINUSE)
                 break;
         }

@@ -223,6 +223,19 @@ def sockets():
     only_the_image(folder)
 
 
+def killed_and_started_again():
+    """At once: the kernel is still busy with the dead one's rings, which hold its sockets."""
+    folder = fresh("again")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    for _ in range(10):
+        with running(*USUAL, "--nbd-server", f"id=t,addr.type=inet,addr.host=127.0.0.1,addr.port={port}", cwd=folder):
+            with connect(f"{folder}/nbd.sock") as c:
+                c.put(b"".join(struct.pack(">IHHQQI", 0x25609513, 0, READ, i, 0, 4096) for i in range(100)))
+        os.unlink(f"{folder}/pid")  # that one was killed
+
+
 def places_nobody_may_write_to():
     folder = fresh("places")
     image = ["--blockdev", "driver=file,node-name=f,filename=disk.raw"]
@@ -428,7 +441,7 @@ def log():
 
 
 for test in (signals_while_it_works, signals_that_change_nothing, stopped_at_start, pidfile, daemonized, sockets,
-             places_nobody_may_write_to, told_to_the_service_manager, activation, closed_streams, limits, log):
+             killed_and_started_again, places_nobody_may_write_to, told_to_the_service_manager, activation, closed_streams, limits, log):
     began = time.monotonic()
     test()
     print(f"{test.__name__}: {time.monotonic() - began:.1f} s", flush=True)
