@@ -143,8 +143,7 @@ struct nbd_connection {
     struct op send;
     struct msghdr message;
     struct iovec vectors[NBD_REPLY_VECTORS];
-    struct list out; /* struct nbd_chunk */
-    struct nbd_chunk *spare;
+    struct list out;   /* struct nbd_chunk */
     struct work again; /* goes on at the next turn */
     bool again_queued;
     struct work turn_end; /* sends what the turn has gathered */

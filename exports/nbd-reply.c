@@ -87,7 +87,8 @@ static struct nbd_chunk *chunk_with_room(struct nbd_connection *c, size_t len)
 
     if (last || len > NBD_CHUNK_BYTES)
         return last;
-    if (!(last = take_ptr(&c->spare)) && !(last = chunk_new(c, NBD_CHUNK_BYTES, false)))
+    last = chunk_new(c, NBD_CHUNK_BYTES, false);
+    if (!last)
         return NULL;
     list_push_back(&c->out, &last->link);
     return last;
@@ -106,7 +107,7 @@ static struct nbd_chunk *chunk_for_header(struct nbd_connection *c)
 
 bool nbd_may_answer(const struct nbd_connection *c)
 {
-    return last_with_room(c, HEADER_MAX) || c->spare || account_may(&c->memory, NBD_CHUNK_BYTES);
+    return last_with_room(c, HEADER_MAX) || account_may(&c->memory, NBD_CHUNK_BYTES);
 }
 
 /* Write the header of a reply chunk; returns its length. */
@@ -320,12 +321,7 @@ void nbd_out_sent(struct nbd_connection *c, size_t n)
         }
         n -= left;
         list_remove(&chunk->link);
-        if (!c->spare && chunk->room == NBD_CHUNK_BYTES && !c->dead) {
-            chunk->start = chunk->end = 0;
-            c->spare = chunk;
-        } else {
-            chunk_free(c, chunk);
-        }
+        chunk_free(c, chunk);
     }
 }
 
@@ -413,6 +409,4 @@ void nbd_out_free(struct nbd_connection *c)
 
     while ((l = list_pop_front(&c->out)))
         chunk_free(c, container_of(l, struct nbd_chunk, link));
-    chunk_free(c, c->spare);
-    c->spare = NULL;
 }

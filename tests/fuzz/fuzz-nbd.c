@@ -14,6 +14,7 @@
 #include "drivers/table.h"
 #include "exports/nbd.h"
 #include "tests/fuzz/nbd-requests.h"
+#include "uring/pool.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -22,6 +23,7 @@ enum {
     STEP_MASK = 0x0f, /* bytes are sent in pieces of this size; 0: at once */
     LEAVE = 1 << 4,   /* hang up without waiting for replies */
     PAD = 1 << 5,     /* payloads that the input promises and does not have are zeroes */
+    TIGHT = 1 << 6,   /* others hold the ring's memory: what is large goes in pieces */
 };
 enum { PAD_MAX = 1 << 20, BYTES_MAX = 2 << 20 };
 
@@ -244,6 +246,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     in.at = 0;
     in.end = size - 1;
     in.pad = data[0] & PAD;
+    pool_set_budget(data[0] & TIGHT ? 0 : (size_t)256 << 20);
     int descriptor = lowest_descriptor();
     connect_client(&c);
     if (!negotiate(&c, &s, &in, data[0] & STEP_MASK)) {

@@ -6,11 +6,11 @@ memory that a ring has for the buffers of all its clients: a good client on the 
 
 import os
 import random
+import select
 import shutil
 import ssl
 import struct
 import subprocess
-import time
 
 import nbdclient
 from harness import TMP, daemon
@@ -104,7 +104,7 @@ def shrinks_meanwhile(d, q, kind):
     for style in ("simple", "structured", "extended"):
         c = client(d, style, kind)
         cookie = c.send(READ, SIZE - LARGE, LARGE)
-        time.sleep(0.2)
+        assert select.select([c.socket], [], [], 60)[0]  # it has begun
         q("block_resize", node_name="f", size=SIZE - LARGE + (16 << 10))
         try:
             reply = c.take(READ, cookie, SIZE - LARGE, LARGE)
