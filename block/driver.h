@@ -95,7 +95,7 @@ struct driver {
     const struct row_type *create_options;
     int co_fn (*create)(const void *options, const atomic_bool *stop, struct err *err);
 
-    /* Control ring, in a coroutine; must not block (ring_block()).  open: n->opts and n->common are
+    /* Control ring, in a coroutine; must not block (ring_block()).  open: n->said and n->options are
      * set; it opens its children with node_open_child(), sets n->size and n->limits.  When it fails
      * close is not called: it leaves nothing behind (children are dropped by the caller). */
     int co_fn (*open)(struct node *n, const void *options, struct err *err);
