@@ -55,6 +55,7 @@ struct nbd_server {
     char *id; /* NULL: the default server */
     struct nbd_server_options *said;
     struct object *tls_creds, *tls_authz; /* in use; NULL: none */
+    bool starting;                        /* who starts it is not done, and alone may free it */
     bool stopping;
     struct list link;
     struct list listeners;

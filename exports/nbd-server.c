@@ -26,7 +26,8 @@
 enum { ADDRESSES_MAX = 8, SOCKET_BUFFER = 4 << 20 };
 
 static struct list servers = LIST_INIT(servers);
-static bool held; /* nobody is accepted */
+static struct co_cond started = CO_COND_INIT(started); /* a start has ended, whichever way */
+static bool held;                                      /* nobody is accepted */
 
 static const struct row nbd_export_rows[] = {
     ROW_OPT(struct nbd_export_options, "name", name, row_str,
@@ -92,9 +93,17 @@ void nbd_servers_hold(bool hold)
         co_cond_wake_all(&s->changed);
 }
 
+/* One that exports may be added to, and that may be stopped. */
+static struct nbd_server *server_find_running(const char *id)
+{
+    struct nbd_server *s = server_find(id);
+
+    return s && !s->starting && !s->stopping ? s : NULL;
+}
+
 bool nbd_server_running(const char *id)
 {
-    return server_find(id) != NULL;
+    return server_find_running(id) != NULL;
 }
 
 static void server_free(struct nbd_server *s)
@@ -161,6 +170,7 @@ static struct nbd_server *server_new(const struct nbd_server_options *o, struct 
         err_set(err, -ENOMEM, "NBD server: out of memory");
         return NULL;
     }
+    s->starting = true;
     list_init(&s->listeners);
     list_init(&s->connections);
     list_push_back(&servers, &s->link);
@@ -428,10 +438,31 @@ static int co_fn record_start(struct nbd_server *s, struct err *err)
                                         .type = &row_nbd_server_options,
                                         .options = s->said };
 
-    if (edit_note(edit, &change, err) < 0)
-        edit_abort(edit);
-    else
-        edit_commit(edit, err);
+    if (edit_note(edit, &change, err) == 0)
+        return edit_commit(edit, err);
+    edit_abort(edit);
+    return err->code;
+}
+
+static int co_fn start_new(struct nbd_server *s, const struct nbd_server_options *o,
+                           int (*resolve_fd)(const char *name, void *arg), void *arg,
+                           struct err *err)
+{
+    struct listen_call call = { o, resolve_fd, arg, { 0 }, ADDRESSES_MAX, err };
+    /* A passed descriptor is looked up in the monitor's list, which belongs to this thread. */
+    int result =
+        o->addr.type == ADDRESS_FD ? listen_on_worker(&call) : ring_block(listen_on_worker, &call);
+
+    if (result < 0) {
+        row_release(&row_nbd_server_options, s->said); /* not ours to unlink */
+        server_free(s);
+        return result;
+    }
+    if (server_run(s, call.fds, call.count, err) < 0)
+        return err->code;
+    if (record_start(s, err) == 0 && s->stopping)
+        err_set(err, -ESHUTDOWN, "NBD server: the daemon stops");
+    s->starting = false;
     if (err->code)
         server_stop(s);
     return err->code;
@@ -441,23 +472,12 @@ int co_fn nbd_server_start(const struct nbd_server_options *o,
                            int (*resolve_fd)(const char *name, void *arg), void *arg,
                            struct err *err)
 {
-    struct listen_call call = { o, resolve_fd, arg, { 0 }, ADDRESSES_MAX, err };
     struct nbd_server *s = server_new(o, err);
-    int result;
 
-    if (!s)
-        return err->code;
-    /* A passed descriptor is looked up in the monitor's list, which belongs to this thread. */
-    result =
-        o->addr.type == ADDRESS_FD ? listen_on_worker(&call) : ring_block(listen_on_worker, &call);
-    if (result < 0) {
-        row_release(&row_nbd_server_options, s->said); /* not ours to unlink */
-        server_free(s);
-        return result;
-    }
-    if (server_run(s, call.fds, call.count, err) < 0)
-        return err->code;
-    return record_start(s, err);
+    if (s)
+        start_new(s, o, resolve_fd, arg, err);
+    co_cond_wake_all(&started);
+    return err->code;
 }
 
 int co_fn nbd_server_adopt(const struct nbd_server_options *o, const int *fds, unsigned count,
@@ -471,6 +491,7 @@ int co_fn nbd_server_adopt(const struct nbd_server_options *o, const int *fds, u
     if (!s)
         return err->code;
     memcpy(copy, fds, count * sizeof(*fds));
+    s->starting = false;
     return server_run(s, copy, count, err);
 }
 
@@ -491,9 +512,9 @@ static int note_stop(struct edit *edit, const struct nbd_server *s, struct err *
 int co_fn nbd_server_stop(const char *id, struct err *err)
 {
     struct edit *edit = edit_begin("nbd-server-stop");
-    struct nbd_server *s = server_find(id);
+    struct nbd_server *s = server_find_running(id);
 
-    if (!s || s->stopping)
+    if (!s)
         err_set(err, -ENOENT, "NBD server not running");
     else
         note_stop(edit, s, err);
@@ -503,8 +524,8 @@ int co_fn nbd_server_stop(const char *id, struct err *err)
     }
     if (edit_commit(edit, err) < 0)
         return err->code;
-    s = server_find(id); /* the whole daemon may have begun to stop meanwhile */
-    if (s && !s->stopping)
+    s = server_find_running(id); /* the whole daemon may have begun to stop meanwhile */
+    if (s)
         server_stop(s);
     return 0;
 }
@@ -577,19 +598,31 @@ char *nbd_server_uri(const char *id, const char *export_name)
     return s ? server_uri(s, export_name) : NULL;
 }
 
-void co_fn nbd_servers_stop_all(void)
+/* One that runs; one that is starting is told, and stops itself.  NULL: there is none. */
+static struct nbd_server *next_to_stop(bool *some_start)
 {
     struct nbd_server *s;
 
-    for (bool found = true; found;) {
-        found = false;
-        list_for_each (s, &servers, link) {
-            if (!s->stopping) {
-                server_stop(s);
-                found = true;
-                break;
-            }
-        }
+    *some_start = false;
+    list_for_each (s, &servers, link) {
+        if (!s->starting && !s->stopping)
+            return s;
+        s->stopping = true;
+        *some_start = *some_start || s->starting;
+    }
+    return NULL;
+}
+
+void co_fn nbd_servers_stop_all(void)
+{
+    struct nbd_server *s;
+    bool some_start;
+
+    while ((s = next_to_stop(&some_start)) || some_start) {
+        if (s)
+            server_stop(s);
+        else
+            co_cond_wait(&started, NULL);
     }
 }
 
@@ -646,7 +679,7 @@ static int co_fn start(struct export *x, const void *options, struct err *err)
     }
     co_cond_init(&nx->changed);
     nx->allocation_depth = o->allocation_depth;
-    nx->server = server_find(o->server);
+    nx->server = server_find_running(o->server);
     return 0;
 }
 
