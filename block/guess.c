@@ -3,69 +3,36 @@
  * Opening an image by its file name, as a person types it: the one place where
  * a format is guessed.  The file is opened as raw first and looked at through
  * that; if it looks like another format it is closed and opened as that one.
+ * What was guessed may not name other files (struct blockdev_options.guessed).
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "block/blockdev.h"
 #include "block/io.h"
+#include "block/named.h"
 #include "block/observe.h"
 #include "block/probe.h"
-#include "uring/ring.h"
-
-/* key=value text writes a comma as two. */
-static char *double_commas(const char *text)
-{
-    char *out = malloc(2 * strlen(text) + 1), *p = out;
-
-    for (; out && *text; text++) {
-        *p++ = *text;
-        if (*text == ',')
-            *p++ = ',';
-    }
-    if (out)
-        *p = '\0';
-    return out;
-}
-
-struct look {
-    const char *path;
-    bool device;
-};
-
-static int is_device(void *arg)
-{
-    struct look *l = arg;
-    struct stat st;
-
-    l->device = stat(l->path, &st) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode));
-    return 0;
-}
 
 static int co_fn open_as(const char *format, const char *filename, const char *node_name,
-                         bool read_only, struct err *err)
+                         bool read_only, bool guessed, struct err *err)
 {
-    autofree char *escaped = double_commas(filename), *text = NULL;
-    struct look look = { .path = filename };
+    autofree char *file = local_file_text("file.", filename), *text = NULL;
     struct blockdev_options o;
     int result;
 
-    ring_block(is_device, &look);
-    if (!escaped ||
-        asprintf(&text,
-                 "driver=%s,node-name=%s,read-only=%s,file.driver=%s,file.read-only=%s,"
-                 "file.filename=%s",
-                 format, node_name, read_only ? "on" : "off", look.device ? "host_device" : "file",
-                 read_only ? "on" : "off", escaped) < 0) {
+    if (!file ||
+        asprintf(&text, "driver=%s,node-name=%s,read-only=%s,file.read-only=%s,%s", format,
+                 node_name, read_only ? "on" : "off", read_only ? "on" : "off", file) < 0) {
         text = NULL;
         return err_set(err, -ENOMEM, "'%s': out of memory", filename);
     }
     if (row_parse_text(&row_blockdev_options, text, NULL, &o, err) < 0)
         return err->code;
+    o.guessed = guessed;
     result = blockdev_add(&o, err);
     row_release(&row_blockdev_options, &o);
     return result;
@@ -94,7 +61,7 @@ int co_fn blockdev_open_guessed(const char *filename, const char *format, const 
     if (format && !driver_by_name(format))
         return err_set(err, -EINVAL, "'%s': there is no driver for the format '%s' here", filename,
                        format);
-    if (open_as(format ? format : "raw", filename, node_name, read_only, err) < 0)
+    if (open_as(format ? format : "raw", filename, node_name, read_only, false, err) < 0)
         return err->code;
     *out = node_find(node_name);
     if (format)
@@ -113,7 +80,7 @@ int co_fn blockdev_open_guessed(const char *filename, const char *format, const 
                        "'%s' looks like an image of format '%s', for which there is no driver "
                        "here; say --format raw if its bytes are meant",
                        filename, found);
-    if (open_as(found, filename, node_name, read_only, err) == 0)
+    if (open_as(found, filename, node_name, read_only, true, err) == 0)
         *out = node_find(node_name);
     return err->code;
 }

@@ -449,6 +449,9 @@ static int co_fn open_inline(struct node *n, const struct blockdev_options *said
 {
     struct place place = { .parent = &n->options, .role = role, .depth = n->walk.depth + 1 };
     struct deep_open deep = { .said = said, .place = &place, .out = out, .err = err };
+    if (place.depth >= GRAPH_DEPTH_MAX) /* images may name each other in a circle */
+        return err_set(err, -EMLINK, "Node '%s' would be part of a chain of more than %d nodes",
+                       n->name, GRAPH_DEPTH_MAX);
     if (place.depth % OPENS_PER_STACK)
         return open_one(said, &place, out, err);
     if (co_enter(open_deep, &deep, "open a node") < 0)

@@ -93,12 +93,24 @@ ROW_STRUCT_TYPE(row_generic_format_options, "BlockdevOptionsGenericFormat",
                 struct generic_format_options, generic_format_rows, .since = "0.1",
                 .help = "Formats that have nothing but their storage to tell");
 
+static const struct row generic_cow_format_rows[] = {
+    ROW_BASE(struct generic_cow_format_options, base, row_generic_format_options),
+    ROW_OPT(struct generic_cow_format_options, "backing", backing, row_blockdev_ref_or_null,
+            .help = "What lies under the image; default: what its header names; null or an empty "
+                    "string: nothing"),
+    ROW_END
+};
+ROW_STRUCT_TYPE(row_generic_cow_format_options, "BlockdevOptionsGenericCOWFormat",
+                struct generic_cow_format_options, generic_cow_format_rows, .since = "0.1",
+                .help = "Formats whose images may lie over others");
+
 static void inherit(const struct node_options *parent, enum edge_role role,
                     struct node_options *out)
 {
     out->direct = parent->direct;
     out->no_flush = parent->no_flush;
     out->force_share = parent->force_share;
+    out->guessed = parent->guessed;
     out->read_only = role == ROLE_BACKING || parent->read_only;
     out->auto_read_only = role != ROLE_BACKING && parent->auto_read_only;
     /* Formats send the discards that they mean; whether a client's ones count was decided above. */
@@ -112,6 +124,8 @@ int options_resolve(const struct blockdev_options *said, const struct node_optio
     *out = (struct node_options){ 0 };
     if (parent)
         inherit(parent, role, out);
+    if (said->guessed)
+        out->guessed = true;
     if (said->has_discard)
         out->discard = said->discard;
     if (said->cache && said->cache->has_direct)

@@ -32,6 +32,8 @@ struct blockdev_options {
     bool has_detect_zeroes;
     int detect_zeroes;
     void *driver_options; /* the struct that driver->options describes */
+    bool
+        guessed; /* no row, never said: the format was guessed, so the image may name no other file */
 };
 
 extern struct row_type row_blockdev_driver;            /* enum; filled in by drivers_register() */
@@ -47,12 +49,20 @@ struct generic_format_options {
 };
 extern const struct row_type row_generic_format_options;
 
+/* And of formats whose images may lie over others: `backing`, too. */
+struct generic_cow_format_options {
+    struct generic_format_options base;
+    struct row_choice backing;
+};
+extern const struct row_type row_generic_cow_format_options;
+
 /* The common options of one node after defaults and inheritance. */
 struct node_options {
     enum discard_mode discard;
     enum detect_zeroes detect_zeroes;
     bool direct, no_flush;
     bool read_only, auto_read_only, force_share;
+    bool guessed; /* formats refuse to follow the names of files in their headers; inherited */
 };
 
 /** options_resolve - apply what was said, then what the parent hands down, then the defaults of QEMU

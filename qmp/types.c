@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The lists of what there is to name in commands: with these, and the commands, all rows are complete. */
+#include "block/corruption.h"
 #include "block/driver.h"
 #include "block/event.h"
 #include "block/iothread.h"
@@ -20,6 +21,7 @@ static const struct object_type *const object_types[] = {
     &object_tls_creds_psk, &object_tls_creds_x509, NULL,
 };
 static const struct event_type *const events[] = {
+    &event_block_image_corrupted,
     &event_block_io_error,
     &event_block_write_threshold,
     &event_block_export_deleted,

@@ -2,7 +2,8 @@
 # Sourced with bash; $src is the source tree.
 
 build_packages=(gcc libc6-dev make autoconf automake pkg-config
-    liburing-dev libjson-c-dev libssl-dev libedit-dev)
+    liburing-dev libjson-c-dev libssl-dev libedit-dev
+    zlib1g-dev libzstd-dev)
 
 die() {
     echo "${0##*/}: $*" >&2

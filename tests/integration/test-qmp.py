@@ -103,11 +103,11 @@ def nodes(d):
         dict(good, **{"node-name": "#bad"}),
         dict(good, offset=1 << 40),
         {"driver": "null-co", "node-name": "n", "size": -1},
-        {"driver": "qcow2", "node-name": "n", "file": good["file"]},
+        {"driver": "nope", "node-name": "n", "file": good["file"]},
     ):
         fails(GE, "...", q.execute, "blockdev-add", bad)
-    fails(GE, "Parameter 'driver' does not accept value 'qcow2'", q.execute, "blockdev-add",
-          {"driver": "qcow2", "node-name": "n", "file": good["file"]})
+    fails(GE, "Parameter 'driver' does not accept value 'nope'", q.execute, "blockdev-add",
+          {"driver": "nope", "node-name": "n", "file": good["file"]})
     fails(GE, "Parameter 'file.filename' is missing", q.execute, "blockdev-add",
           {"driver": "raw", "node-name": "n", "file": {"driver": "file"}})
     q.execute("blockdev-add", {"driver": "null-aio", "node-name": "n"})

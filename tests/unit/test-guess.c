@@ -84,14 +84,14 @@ CO_TEST(what_is_said_to_be_raw_is_not_guarded)
 
 CO_TEST(a_format_that_is_not_here_is_refused)
 {
-    make_image("disk.qcow2", "QFI\xfb\0\0\0\3", 8);
-    refused(NULL, "'%s' looks like an image of format 'qcow2', for which there is no driver here; "
+    make_image("disk.cloop", "#!/bin/sh\n#V2.0 Format\nmodprobe cloop ", 38);
+    refused(NULL, "'%s' looks like an image of format 'cloop', for which there is no driver here; "
                   "say --format raw if its bytes are meant");
-    refused("qcow2", "'%s': there is no driver for the format 'qcow2' here");
+    refused("cloop", "'%s': there is no driver for the format 'cloop' here");
 }
 
-static const struct driver qcow2_toy = {
-    .name = "qcow2",
+static const struct driver cloop_toy = {
+    .name = "cloop",
     .kind = DRIVER_FORMAT,
     .options = &toy_type,
     .open = format_open,
@@ -99,12 +99,14 @@ static const struct driver qcow2_toy = {
 
 CO_TEST(a_format_that_is_here_is_opened_as_that)
 {
-    static const struct driver *const list[] = { &qcow2_toy, NULL };
+    static const struct driver *const list[] = { &cloop_toy, NULL };
     drivers_register(list);
-    make_image("disk.qcow2", "QFI\xfb\0\0\0\3", 8);
+    make_image("disk.cloop", "#!/bin/sh\n#V2.0 Format\nmodprobe cloop ", 38);
     struct node *n = opened(NULL, true);
-    ck_assert_ptr_eq(n->driver, &qcow2_toy);
+    ck_assert_ptr_eq(n->driver, &cloop_toy);
     ck_assert(!n->guarded_raw);
+    /* A guess leads to no other file, from no node below either. */
+    ck_assert(n->options.guessed && node_child(n, "file")->child->options.guessed);
     ck_assert(n->read_only && node_child(n, "file")->child->read_only);
     ck_assert_uint_eq(count_nodes(), 2);
 }
@@ -136,7 +138,7 @@ int main(void)
                                    a_file_that_is_not_there_is_named,
                                    a_short_image_is_looked_at_as_far_as_it_goes,
                                    NULL };
-    static const char *const names[] = { "a,b=c.img", "said.img",  "disk.qcow2",
+    static const char *const names[] = { "a,b=c.img", "said.img",  "disk.cloop",
                                          "gone.img",  "short.img", "empty.img" };
     if (!mkdtemp(folder))
         return EXIT_FAILURE;
