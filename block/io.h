@@ -86,6 +86,13 @@ bool shortcut_find(struct root *r, bool write, uint64_t offset, uint64_t len, un
 /** shortcut_done - count the request in every node passed; a write also raises the write generations */
 void shortcut_done(const struct shortcut *s, bool write, uint64_t len, int result);
 
+/** shortcut_read_inline / shortcut_write_inline - the I/O itself as one plain call, where .file says that this
+ * does not block
+ * Return: false: not all of it, for whatever reason; the long road finds out.
+ */
+bool shortcut_read_inline(const struct shortcut *s, void *p, size_t len);
+bool shortcut_write_inline(const struct shortcut *s, const void *p, size_t len);
+
 /** shortcut_recompute - set root->shortcut_*; called by edits with the gates shut */
 void shortcut_recompute(struct root *r);
 

@@ -5,6 +5,8 @@
  * an edit that attaches a watcher or moves an edge waits for the request.
  */
 #include <errno.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "block/flush.h"
 #include "block/graph.h"
@@ -85,6 +87,24 @@ void shortcut_done(const struct shortcut *s, bool write, uint64_t len, int resul
         raise_to(&s->path[i]->stats.highest_write_end, s->at[i] + len);
         flush_note_change(here);
     }
+}
+
+bool shortcut_read_inline(const struct shortcut *s, void *p, size_t len)
+{
+    struct iovec v = { p, len };
+    ssize_t n = s->file.nowait ? preadv2(s->file.fd, &v, 1, (off_t)s->offset, RWF_NOWAIT)
+                               : pread(s->file.fd, p, len, (off_t)s->offset);
+
+    return n == (ssize_t)len;
+}
+
+bool shortcut_write_inline(const struct shortcut *s, const void *p, size_t len)
+{
+    struct iovec v = { (void *)p, len };
+    ssize_t n = s->file.nowait ? pwritev2(s->file.fd, &v, 1, (off_t)s->offset, RWF_NOWAIT)
+                               : pwrite(s->file.fd, p, len, (off_t)s->offset);
+
+    return n == (ssize_t)len;
 }
 
 /* Below a node that requires it all is tracked, also what an edit has just put there. */

@@ -335,7 +335,7 @@ static int begin_removal(struct export *x, bool hard, struct err *err)
     return 0;
 }
 
-static int check_removal(const char *id, bool hard, struct export **out, struct err *err)
+static int co_fn check_removal(const char *id, bool hard, struct export **out, struct err *err)
 {
     struct export *x = *out = export_find(id);
 

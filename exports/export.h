@@ -51,6 +51,7 @@ struct export
 /* How clients find an export; what does not apply to its kind is NULL.  All owned. */
 struct export_door {
     char *name, *server, *uri;
+    char *device; /* "/dev/ublkb0" */
 };
 
 struct export_driver {
@@ -62,7 +63,7 @@ struct export_driver {
     /* Open for clients; the root is ready.  When it fails nothing is left behind. */
     int co_fn (*start)(struct export *x, const void *options, struct err *err);
     /* Has it clients (an opener)? */
-    bool (*in_use)(struct export *x);
+    bool co_fn (*in_use)(struct export *x);
     /* Fill in @door, which is zeroed; 0 or -ENOMEM, also then the caller frees what is in it.  May be NULL. */
     int (*describe)(struct export *x, struct export_door *door);
     /* No new clients; with @hard those there are are cut off.  Returns at once. */

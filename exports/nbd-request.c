@@ -15,8 +15,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #include "exports/nbd-connection.h"
 
@@ -116,25 +114,6 @@ static int check_bounds(const struct nbd_connection *c, uint16_t type, uint64_t 
     return type == NBD_CMD_WRITE || type == NBD_CMD_WRITE_ZEROES ? -ENOSPC : -EINVAL;
 }
 
-/* All bytes of a plain call, or false: the long road knows what to do with errors and short counts. */
-static bool read_inline(const struct shortcut *s, uint8_t *p, size_t length)
-{
-    struct iovec v = { p, length };
-    ssize_t n = s->file.nowait ? preadv2(s->file.fd, &v, 1, (off_t)s->offset, RWF_NOWAIT)
-                               : pread(s->file.fd, p, length, (off_t)s->offset);
-
-    return n == (ssize_t)length;
-}
-
-static bool write_inline(const struct shortcut *s, const uint8_t *p, size_t length)
-{
-    struct iovec v = { (void *)p, length };
-    ssize_t n = s->file.nowait ? pwritev2(s->file.fd, &v, 1, (off_t)s->offset, RWF_NOWAIT)
-                               : pwrite(s->file.fd, p, length, (off_t)s->offset);
-
-    return n == (ssize_t)length;
-}
-
 static bool inline_read(struct nbd_connection *c, const struct shortcut *s, uint64_t cookie,
                         uint64_t offset, uint32_t length)
 {
@@ -147,7 +126,7 @@ static bool inline_read(struct nbd_connection *c, const struct shortcut *s, uint
         return false;
     if (s->zero)
         memset(p, 0, length);
-    else if (!read_inline(s, p, length))
+    else if (!shortcut_read_inline(s, p, length))
         return false;
     nbd_reply_commit(c, length);
     return true;
@@ -156,7 +135,7 @@ static bool inline_read(struct nbd_connection *c, const struct shortcut *s, uint
 static bool inline_write(struct nbd_connection *c, const struct shortcut *s, uint64_t cookie,
                          uint64_t offset, uint32_t length, const uint8_t *payload)
 {
-    if (!s->file.inline_write || !write_inline(s, payload, length))
+    if (!s->file.inline_write || !shortcut_write_inline(s, payload, length))
         return false;
     /* The bytes are written; without memory for the reply the client is as good as gone. */
     if (!nbd_reply_status(c, cookie, offset, 0))

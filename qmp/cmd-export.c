@@ -178,6 +178,8 @@ static const struct row info_rows[] = {
             .help = "The id of its NBD server; absent: the default one"),
     ROW_OPT(struct export_info, "uri", door.uri, row_str, .since = "0.1",
             .help = "Where NBD clients find it, if a URI can say that"),
+    ROW_OPT(struct export_info, "device", door.device, row_str, .since = "0.1",
+            .help = "The disk of this host that it is"),
     ROW_END,
 };
 static ROW_STRUCT_TYPE(row_export_info, "BlockExportInfo", struct export_info, info_rows);

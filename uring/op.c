@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/mman.h>
 
 enum { OP_INDEX_MASK = (1 << OP_INDEX_BITS) - 1, OP_GENERATION_ONE = 1 << OP_INDEX_BITS };
@@ -261,6 +262,16 @@ void op_nop(struct op *op)
     struct io_uring_sqe *sqe = begin(op);
 
     io_uring_prep_nop(sqe);
+    commit(op, sqe);
+}
+
+void op_command(struct op *op, int fd, uint32_t command, const void *data)
+{
+    struct io_uring_sqe *sqe = begin(op);
+
+    io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, NULL, 0, 0);
+    sqe->cmd_op = command;
+    memcpy(sqe->cmd, data, OP_COMMAND_BYTES);
     commit(op, sqe);
 }
 

@@ -41,6 +41,9 @@ void op_accept(struct op *op, int fd,
                                                             has OP_MORE while it stays armed */
 void op_connect(struct op *op, int fd, const struct sockaddr *addr, socklen_t len);
 void op_nop(struct op *op);
+enum { OP_COMMAND_BYTES = 16 };
+/* A driver's own command with its OP_COMMAND_BYTES of data, which are copied. */
+void op_command(struct op *op, int fd, uint32_t command, const void *data);
 
 enum { OP_MORE = 1 << 1 }; /* in done()'s flags: more completions will come (IORING_CQE_F_MORE) */
 

@@ -49,6 +49,9 @@ struct ring *ring_control(void);
  */
 struct ring *ring_get(unsigned index, struct err *err);
 
+/** ring_cpu - the CPU to which data ring @index is pinned, started or not; -1: to none */
+int ring_cpu(unsigned index);
+
 /** ring_started - ring @index, or NULL if nobody started it; any thread */
 struct ring *ring_started(unsigned index);
 

@@ -98,13 +98,16 @@ static void ring_close(struct ring *r)
     ring_teardown(r);
 }
 
+int ring_cpu(unsigned index)
+{
+    return config.no_pin || index == 0 ? -1 : cpu_pick(index - 1);
+}
+
 static void pin(const struct ring *r)
 {
-    if (config.no_pin)
-        return;
     cpu_set_t set;
     CPU_ZERO(&set);
-    int cpu = cpu_pick(r->index - 1);
+    int cpu = ring_cpu(r->index);
     if (cpu < 0)
         return;
     CPU_SET((unsigned)cpu, &set);
