@@ -126,6 +126,7 @@ struct ring {
     struct io_uring u;
     bool has_uring;
     bool looping;                 /* inside its loop: what it puts into the SQ is submitted soon */
+    bool polls;                   /* waits in poll(), for valgrind's sake */
     bool msg_ring;                /* the kernel knows IORING_OP_MSG_RING */
     struct spin spin;             /* data rings: whether to wait awake before sleeping */
     bool dumping;                 /* coroutines are resumed only to print their stacks */

@@ -18,6 +18,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#else
+#define VALGRIND_MAKE_MEM_DEFINED(p, len) ((void)(p), (void)(len))
+#endif
+
 enum { OP_INDEX_MASK = (1 << OP_INDEX_BITS) - 1, OP_GENERATION_ONE = 1 << OP_INDEX_BITS };
 enum { STREAM_MAX = 1 << 30 };    /* bytes */
 #define OP_NUMBER_DEAD UINT32_MAX /* in flight, but only to fail */
@@ -117,6 +123,15 @@ static inline struct io_uring_sqe *begin(struct op *op)
     return &r->scratch;
 }
 
+/* Valgrind does not see what the kernel writes: it is told, if it is there. */
+static inline void kernel_writes(const struct iovec *v, size_t n)
+{
+    if (likely(!this_ring->polls))
+        return;
+    for (size_t i = 0; i < n; i++)
+        VALGRIND_MAKE_MEM_DEFINED(v[i].iov_base, v[i].iov_len);
+}
+
 static inline void commit(struct op *op, struct io_uring_sqe *sqe)
 {
     sqe->user_data = op->number;
@@ -127,6 +142,7 @@ void op_read(struct op *op, int fd, void *p, unsigned len, uint64_t offset)
     struct io_uring_sqe *sqe = begin(op);
 
     io_uring_prep_read(sqe, fd, p, len, offset);
+    kernel_writes(&(struct iovec){ p, len }, 1);
     commit(op, sqe);
 }
 
@@ -144,6 +160,7 @@ void op_readv(struct op *op, int fd, const struct iovec *v, unsigned n, uint64_t
     struct io_uring_sqe *sqe = begin(op);
 
     io_uring_prep_readv(sqe, fd, v, n, offset);
+    kernel_writes(v, n);
     commit(op, sqe);
 }
 
@@ -203,6 +220,7 @@ void op_recv(struct op *op, int fd, void *p, size_t len, int flags)
     struct io_uring_sqe *sqe = begin(op);
 
     io_uring_prep_recv(sqe, fd, p, capped(len), flags);
+    kernel_writes(&(struct iovec){ p, len }, 1);
     commit(op, sqe);
 }
 
@@ -219,6 +237,8 @@ void op_recvmsg(struct op *op, int fd, struct msghdr *m, int flags)
     struct io_uring_sqe *sqe = begin(op);
 
     io_uring_prep_recvmsg(sqe, fd, m, (unsigned)flags);
+    kernel_writes(m->msg_iov, m->msg_iovlen);
+    kernel_writes(&(struct iovec){ m->msg_control, m->msg_controllen }, 1);
     commit(op, sqe);
 }
 
