@@ -271,8 +271,8 @@ static void print_stack(const struct co *co)
         if (!dladdr(frame[i], &at) || !at.dli_fname)
             log_warning("    %p", frame[i]);
         else
-            log_warning("    %s+%#zx %s", at.dli_fname,
-                        (size_t)((char *)frame[i] - (char *)at.dli_fbase),
+            log_warning("    %s+%#zx%s%s", at.dli_fname,
+                        (size_t)((char *)frame[i] - (char *)at.dli_fbase), at.dli_sname ? " " : "",
                         at.dli_sname ? at.dli_sname : "");
     }
     (void)co;
