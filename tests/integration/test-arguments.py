@@ -15,7 +15,9 @@ JSON = {"string": "x", "int": 1, "number": 1.5, "boolean": True, "null": None, "
 DEPTH = 2  # of nodes in nodes
 # Members that only ringblkd has.
 OURS = [f"Parameter '{m}' is unexpected" for m in (
-    "account-invalid", "account-failed", "stats-intervals", "request-deadline", "server", "handshake-max-seconds", "id")]
+    "account-invalid", "account-failed", "stats-intervals", "request-deadline", "rerror", "werror", "server",
+    "handshake-max-seconds", "id")]
+OURS += [f"Parameter 'type' does not accept value '{kind}'" for kind in ("ublk",)]
 # The reference takes names of bitmaps in two forms by now.
 OURS.append("Parameter 'bitmaps[0].node' is missing")
 
@@ -135,6 +137,12 @@ def same(mine, reference, where):
     assert (mine.kind, mine.text) == (reference.kind, reference.text), f"{where}: {mine} rather than {reference}"
 
 
+def is_to_come(arguments):
+    """Images of that driver can't be made yet, so there are no options for them."""
+    options = arguments.get("options")
+    return isinstance(options, dict) and options.get("driver") != "file"
+
+
 def main():
     with contextlib.ExitStack() as stack:
         p = stack.enter_context(oracle.pair()) if oracle.there() else None
@@ -147,7 +155,7 @@ def main():
             for bad, wanted in rows.spoilt_object(arguments, "", 0):
                 mine = refused(q, command, bad, wanted)
                 count += 1
-                if command in theirs:
+                if command in theirs and not (command == "blockdev-create" and is_to_come(bad)):
                     same(mine, p.answer(p.theirs, command, bad), (command, bad))
             assert state(q) == before and d.descriptors() == descriptors, f"{command}: a refusal has changed something"
         shared = len(rows.commands.keys() & set(theirs))

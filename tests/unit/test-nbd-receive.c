@@ -13,7 +13,8 @@
 enum { PAYLOAD = 1 << 20 };
 
 static struct nbd_connection connection;
-static uint8_t *others; /* what somebody else on the ring was given as a buffer */
+static struct root *root; /* without a node: nothing is begun in it */
+static uint8_t *others;   /* what somebody else on the ring was given as a buffer */
 
 static struct {
     struct work work;
@@ -72,8 +73,11 @@ START_TEST(a_payload_keeps_its_buffer_until_its_receive_has_ended)
 {
     virtual_rings_init(1);
     virtual_hold(true);
+    autoerr err = { 0 };
+    root = root_new("x", ROOT_EXPORT, NULL, &err);
+    ck_assert_ptr_nonnull(root);
     connection = (struct nbd_connection){
-        .fd = -1, .ring = ring_started(1), .style = NBD_SIMPLE, .block_minimum = 1
+        .fd = -1, .ring = ring_started(1), .root = root, .style = NBD_SIMPLE, .block_minimum = 1
     };
     on_ring(serve);
     header_comes();
@@ -89,6 +93,7 @@ START_TEST(a_payload_keeps_its_buffer_until_its_receive_has_ended)
     ck_assert(connection.finished);
     ck_assert_uint_eq(connection.in_flight, 0);
     ck_assert_uint_eq(connection.memory.held, 0);
+    root_free(root);
     virtual_hold(false);
     virtual_rings_exit();
 }

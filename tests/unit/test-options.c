@@ -108,7 +108,7 @@ END_TEST
 START_TEST(rows_refuse_as_qemu_does)
 {
     refused("node-name=a", NULL, "Parameter 'driver' is missing");
-    refused("driver=qcow2,node-name=a", NULL, "Parameter 'driver' does not accept value 'qcow2'");
+    refused("driver=vmdk,node-name=a", NULL, "Parameter 'driver' does not accept value 'vmdk'");
     refused("driver=null-co,cache.writeback=on", NULL, "Parameter 'cache.writeback' is unexpected");
     refused("driver=null-co,discard=on", NULL, "Parameter 'discard' does not accept value 'on'");
     refused("driver=null-co,detect-zeroes=x", NULL,
@@ -131,7 +131,7 @@ START_TEST(drivers_are_found_by_name_and_number)
     const struct driver *null = driver_by_name("null-co");
     ck_assert_str_eq(null->name, "null-co");
     ck_assert_ptr_eq(driver_by_index(row_enum_value(&row_blockdev_driver, "null-co")), null);
-    ck_assert_ptr_null(driver_by_name("qcow2"));
+    ck_assert_ptr_null(driver_by_name("vmdk"));
     ck_assert_ptr_null(driver_by_index(-1));
     int count = 0;
     while (driver_by_index(count))

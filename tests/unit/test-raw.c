@@ -39,8 +39,9 @@ static int co_fn ram_write(struct node *n, struct operation *o, uint64_t offset,
 static int co_fn ram_resize(struct node *n, struct operation *o, uint64_t size, bool exact,
                             enum io_flags flags, struct err *err)
 {
-    (void)n, (void)o, (void)exact, (void)flags, (void)err;
+    (void)o, (void)exact, (void)flags, (void)err;
     ck_assert_uint_le(size, FILE_BYTES);
+    atomic_store(&n->size, size);
     return 0;
 }
 
