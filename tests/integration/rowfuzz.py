@@ -19,6 +19,7 @@ STRINGS = (b'""', b'" "', b'"a"', b'"\\u0000"', b'"a\\u0000b"', b'"\\ud800"', b'
            b'"true"', '"\u00e4\u20ac\U0001f600"'.encode(), b'"\\', b'"')
 WRONG = ("null", "true", "false", "0", "-1", "1.5", '""', '"x"', "[]", "{}", "[[]]", '[null]',
          '{"a": 1}', '{"type": "x"}', "[1, 2, 3]")
+UNKNOWN = ("extra", "", "\u00e4", "x" * 300)  # no row has such a name
 LATENCY_MAX = 1000 * 1000  # ns; a disk that answers in a year is what it was asked to be
 
 
@@ -176,7 +177,7 @@ class Generator:
         r = self.rng
         places = list(self.places(value))
         if not places or r.random() < 0.05:
-            value[r.choice(("extra", "", "node-name", "\u00e4", "x" * 300))] = r.choice((1, "x", None, {}))
+            value[r.choice((*UNKNOWN, "node-name"))] = r.choice((1, "x", None, {}))
             return value
         container, key = r.choice(places)
         change = r.randrange(12)

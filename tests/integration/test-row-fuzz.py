@@ -10,6 +10,7 @@ RINGBLK_SEED repeats a run, RUN_SECONDS says how long one takes.
 """
 
 import collections
+import contextlib
 import json
 import os
 import random
@@ -49,10 +50,10 @@ class Client(Qmp):
     def ask(self, document, fds=()):
         """Send the bytes of a request, return its reply."""
         sent.append(document)
+        text = document + b"\n"
         if fds:
-            socket.send_fds(self.socket, [document + b"\n"], fds)
-        else:
-            self.socket.sendall(document + b"\n")
+            text = text[socket.send_fds(self.socket, [text], fds):]
+        self.socket.sendall(text)
         reply = self.reply()
         sent.append(json.dumps(reply)[:500].encode())
         return reply
@@ -131,6 +132,19 @@ def descriptor_to_pass(rng):
     return socket.socket(socket.AF_UNIX)
 
 
+def has_unknown(value):
+    """Is there a member that no row has?  (What stands in a member `value` may have any.)"""
+    if isinstance(value, list):
+        return any(map(has_unknown, value))
+    return isinstance(value, dict) and any(k in rowfuzz.UNKNOWN or k != "value" and has_unknown(v)
+                                           for k, v in value.items())
+
+
+def check_granted(document):
+    with contextlib.suppress(ValueError):  # it is more generous than we are: 1e999
+        assert not has_unknown(json.loads(document).get("arguments")), f"granted: {document[:500]}"
+
+
 def server_of(document):
     return json.loads(document)["arguments"].get("id")
 
@@ -166,6 +180,8 @@ def one_round(d, g, commands):
         else:
             ok = check_reply(g, command, number, reply)
         granted[command] += ok
+        if ok:
+            check_granted(document)
         if ok and command == "nbd-server-start":
             servers.add(server_of(document))
         if not ok:
@@ -212,7 +228,7 @@ def make_images():
 
 
 def over_qmp(seconds):
-    deadline, rounds, granted = time.monotonic() + seconds, 0, collections.Counter()
+    rounds, granted = 0, collections.Counter()
     with daemon(before=limits) as d:
         q = d.qmp()
         schema = q("query-qmp-schema")
@@ -222,6 +238,7 @@ def over_qmp(seconds):
         commands = in_turn(g.rng, sorted(set(g.commands) - NEVER))
         one_round(d, g, commands)  # threads, pools and rings are there after it
         least, size = descriptors(d, 0), resident(d)
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             make_images()
             granted += one_round(d, g, commands)

@@ -38,7 +38,7 @@ static const struct row toy_rows[] = {
     ROW_OPT(struct toy_options, "backing", backing, row_blockdev_ref_or_null, .help = "Below"),
     ROW_END
 };
-static const ROW_STRUCT_TYPE(toy_type, "ToyOptions", struct toy_options, toy_rows);
+static ROW_STRUCT_TYPE(toy_type, "ToyOptions", struct toy_options, toy_rows);
 
 static int co_fn store_open(struct node *n, const void *options, struct err *err)
 {
