@@ -167,6 +167,15 @@ def pidfile():
     only_the_image(folder)
 
 
+def has_ended(pid):
+    """It may stay a zombie where process 1 cares for no orphans."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 def daemonized():
     folder = fresh("daemonized")
     failing("No such file", "--daemonize", "--blockdev", "driver=file,node-name=f,filename=/no/such", cwd=folder)
@@ -188,7 +197,7 @@ def daemonized():
             c.write(0, b"d" * 4096)
     finally:
         os.kill(pid, signal.SIGTERM)
-        until(lambda: not os.path.exists(f"/proc/{pid}"))
+        until(lambda: has_ended(pid))
     only_the_image(folder)
     # The child is told to stop, or killed, before it is up: somebody waits for news of it.
     for number, text in ((signal.SIGTERM, "told to stop"), (signal.SIGKILL, "killed by signal 9")):

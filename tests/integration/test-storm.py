@@ -49,6 +49,9 @@ def client(index, path, name, may_vanish):
             if not may_vanish and not stop.is_set():
                 failures.append(f"client {index}: {error!r}")
                 return
+        except TimeoutError as error:  # whoever may vanish, too: it is cut off, not forgotten
+            failures.append(f"client {index}: {error!r}")
+            return
         finally:
             s.close()
 
