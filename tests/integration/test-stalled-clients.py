@@ -100,7 +100,7 @@ def many_at_once(c):
 
 
 def shrinks_meanwhile(d, q, kind):
-    """A client is in the middle of a large reply when the end of the image goes: it hears of it."""
+    """A client is in the middle of a large reply or payload when the end of the image goes: it hears of it."""
     for style in ("simple", "structured", "extended"):
         c = client(d, style, kind)
         cookie = c.send(READ, SIZE - LARGE, LARGE)
@@ -113,6 +113,14 @@ def shrinks_meanwhile(d, q, kind):
         else:
             assert style != "simple" and reply.error == EINVAL and len(reply.data) < LARGE, style
             c.end()
+        q("block_resize", node_name="f", size=SIZE)
+        c = client(d, style, kind)
+        cookie = c.send(WRITE, SIZE - LARGE, LARGE, data=bytes(LARGE // 2))
+        q("block_resize", node_name="f", size=SIZE - LARGE + (16 << 10))
+        c.put(bytes(LARGE // 2))
+        assert c.take(WRITE, cookie, SIZE - LARGE, 0).error == ENOSPC
+        assert c.read(0, 4096) == CONTENT[:4096]  # it goes on behind the payload
+        c.end()
         q("block_resize", node_name="f", size=SIZE)
 
 
