@@ -52,6 +52,14 @@ static void co_fn end_start_up(struct daemon *d)
     }
 }
 
+static void co_fn take_down(void)
+{
+    exports_shutdown();
+    nbd_servers_stop_all();
+    jobs_shutdown();
+    blockdev_close_all();
+}
+
 /* Stop once, whoever asks first; a second signal while stopping changes nothing. */
 static void co_fn stop_all(void *arg)
 {
@@ -61,11 +69,9 @@ static void co_fn stop_all(void *arg)
     notify_send("STOPPING=1");
     end_start_up(d);
     monitor_sources_close();
-    exports_shutdown();
-    nbd_servers_stop_all();
-    jobs_shutdown();
-    blockdev_close_all();
+    take_down();
     monitors_close(LAST_REPLIES_NS);
+    take_down(); /* what commands that were under way have made meanwhile */
     qmp_events_stop();
     objects_del_all();
     chardev_forget_all();
@@ -84,6 +90,7 @@ static void stop(struct daemon *d, enum shutdown_reason reason, int status)
     d->stopping = true;
     d->status = status;
     qmp_send_shutdown(reason);
+    monitors_refuse();
     if (co_start(stop_all, d, "stopping") < 0)
         exit(EXIT_FAILURE);
 }

@@ -634,7 +634,7 @@ struct export *nbd_export_by_name(const char *server, const char *name)
 
     for (struct export *x = s ? export_first() : NULL; x; x = export_next(x)) {
         struct nbd_export *nx = x->state;
-        if (x->driver == &export_nbd && nx->server == s && strcmp(nx->name, name) == 0)
+        if (is_export_of(x, s) && nx->name && strcmp(nx->name, name) == 0)
             return x;
     }
     return NULL;
@@ -691,14 +691,16 @@ static bool in_use(struct export *x)
 static int describe(struct export *x, struct export_door *door)
 {
     const struct nbd_export *nx = x->state;
-    const char *server = nx->server ? nx->server->said->id : NULL;
+    const char *server = nx->server->id;
 
+    door->server = server ? strdup(server) : NULL;
+    if (server && !door->server)
+        return -ENOMEM;
     if (!nx->name) /* it has ended already */
         return 0;
     door->name = strdup(nx->name);
-    door->server = server ? strdup(server) : NULL;
-    door->uri = nx->server ? server_uri(nx->server, nx->name) : NULL;
-    return !door->name || (server && !door->server) ? -ENOMEM : 0;
+    door->uri = server_uri(nx->server, nx->name);
+    return door->name ? 0 : -ENOMEM;
 }
 
 static void shut_down(struct export *x, bool hard)
@@ -706,13 +708,14 @@ static void shut_down(struct export *x, bool hard)
     struct nbd_export *nx = x->state;
     struct nbd_connection *c;
 
-    if (!hard || !nx->server) /* asked again after its end */
+    if (!hard)
         return;
     list_for_each (c, &nx->server->connections, link)
         if (c->export == x)
             connection_kill(c);
 }
 
+/* Nobody can find it any more; its server waits until it is gone altogether. */
 static void co_fn stop(struct export *x)
 {
     struct nbd_export *nx = x->state;
@@ -722,7 +725,6 @@ static void co_fn stop(struct export *x)
     free(nx->name);
     free(nx->description);
     nx->name = nx->description = NULL;
-    nx->server = NULL;
 }
 
 const struct export_driver export_nbd = {

@@ -48,6 +48,7 @@ int co_fn nbd_server_adopt(const struct nbd_server_options *options, const int *
 
 /** nbd_server_stop - stop listening, cut off its clients, remove its exports; "NBD server not running" */
 int co_fn nbd_server_stop(const char *id, struct err *err);
+/** nbd_servers_stop_all - stop all, waiting for those that are being started */
 void co_fn nbd_servers_stop_all(void);
 
 /** nbd_servers_hold - while held no client is accepted (they wait, connected, in the kernel): so none sees
@@ -55,7 +56,9 @@ void co_fn nbd_servers_stop_all(void);
  */
 void nbd_servers_hold(bool hold);
 
-/** nbd_server_running - is there a server of that id (NULL: the default one)? */
+/** nbd_server_running - is there a server of that id (NULL: the default one) that takes exports: not while it is being
+ * started or stopped
+ */
 bool nbd_server_running(const char *id);
 
 /** nbd_server_uri - where clients find an export of a server; malloc'd

@@ -196,7 +196,7 @@ static int co_fn query(struct monitor *m, void *args, void *result, struct err *
         if (!info)
             return err_set(err, -ENOMEM, "Out of memory");
         info->id = strdup(x->id);
-        info->node_name = strdup(n ? n->name : "");
+        info->node_name = strdup(n ? n->name : x->said->node_name);
         info->type = x->said->type;
         info->shutting_down = x->shutting_down;
         info->writable = x->writable;

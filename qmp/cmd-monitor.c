@@ -203,6 +203,7 @@ const struct qmp_command qmp_monitor_commands[] = {
       .run = query_schema,
       .help = "All commands, events and types, for programs" },
     { .name = "quit",
+      .flags = QMP_WHILE_STOPPING,
       .run = quit,
       .help = "Stop the daemon; all that was written is flushed first" },
     { 0 },

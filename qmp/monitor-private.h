@@ -96,6 +96,9 @@ static inline bool monitor_braked(const struct monitor *m)
     return !m->dead && m->pending > BRAKE_BYTES;
 }
 
+/** monitor_refuses - is the daemon about to stop, and the command @c not one of the last that are carried out? */
+bool monitor_refuses(const struct qmp_command *c);
+
 /** monitor_reader - the body of the coroutine that reads, with a use of the monitor @arg */
 void co_fn monitor_reader(void *arg);
 

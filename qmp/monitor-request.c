@@ -100,6 +100,8 @@ static int find_command(const struct monitor *m, const struct said *said,
                              said->whole ? "" : "\\0...");
     if (!strcmp(said->key, "exec-oob") && !(c->flags & QMP_ALLOW_OOB))
         return err_set(err, -EINVAL, "The command %s does not support OOB", said->name);
+    if (monitor_refuses(c))
+        return err_set(err, -ESHUTDOWN, "The daemon is about to stop");
     *out = c;
     return 0;
 }

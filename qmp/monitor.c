@@ -29,6 +29,7 @@
 static struct list monitors = LIST_INIT(monitors);
 static unsigned monitor_count;
 static bool closing;
+static bool refusing;
 static struct co_cond one_less = CO_COND_INIT(one_less);
 
 /* ---- life ---- */
@@ -157,7 +158,17 @@ void co_fn monitors_close(uint64_t ns)
     }
     while (monitor_count)
         co_cond_wait(&one_less, NULL);
-    closing = false;
+    closing = refusing = false;
+}
+
+void monitors_refuse(void)
+{
+    refusing = true;
+}
+
+bool monitor_refuses(const struct qmp_command *c)
+{
+    return refusing && !(c->flags & (QMP_ALLOW_OOB | QMP_NEGOTIATION | QMP_WHILE_STOPPING));
 }
 
 void monitors_broadcast(struct json_object *value)

@@ -23,6 +23,7 @@ enum qmp_flags {
     QMP_NEGOTIATION = 1 << 2, /* also before capabilities are negotiated */
     QMP_PRINTED =
         1 << 3, /* @result of run() is a struct json_object * that looks as .result says */
+    QMP_WHILE_STOPPING = 1 << 4, /* also when the daemon is about to stop, as those out of band */
 };
 
 struct qmp_command {
@@ -104,6 +105,11 @@ void co_fn monitor_source_close(struct monitor_source *s);
 
 /** monitor_sources_close - all that are still there (the daemon stops) */
 void co_fn monitor_sources_close(void);
+
+/** monitors_refuse - the daemon is about to stop: from now on, up to the end of monitors_close(), commands that change
+ * something are refused
+ */
+void monitors_refuse(void);
 
 /** monitors_close - no more commands are taken; waits, up to @ns, until those running have ended and their
  * replies are sent, then cuts all clients off and returns when the last is gone
