@@ -46,7 +46,7 @@ int64_t file_size(const struct file *f)
     }
     if (!f->regular) {
         off_t end = lseek(f->fd, 0, SEEK_END);
-        return end < 0 ? 0 : (int64_t)file_round_up((uint64_t)end);
+        return end < 0 ? -errno : (int64_t)file_round_up((uint64_t)end);
     }
     struct stat st;
     if (fstat(f->fd, &st) < 0)

@@ -143,19 +143,27 @@ static int set_mode(struct open_job *j)
     return err_set_errno(j->err, -errno, "Could not open '%s'", f->path);
 }
 
+/* A read-only block device opens for writing like any other. */
+static int check_writable(int fd, const char *path, struct err *err)
+{
+    int no;
+    if (ioctl(fd, BLKROGET, &no) == 0 && no)
+        return err_set_errno(err, -EACCES, "Could not open '%s': The device is not writable", path);
+    return 0;
+}
+
 static int check_opened(struct open_job *j)
 {
     struct file *f = j->f;
     struct stat st;
-    int no;
     if (fstat(f->fd, &st) < 0)
         return err_set_errno(j->err, -errno, "Could not open '%s'", f->path);
     int r = refuse_kind(j, st.st_mode);
     if (r < 0)
         return r;
-    if (j->writable && S_ISBLK(st.st_mode) && ioctl(f->fd, BLKROGET, &no) == 0 && no)
-        return err_set_errno(j->err, -EACCES, "Could not open '%s': The device is not writable",
-                             f->path);
+    r = j->writable && S_ISBLK(st.st_mode) ? check_writable(f->fd, f->path, j->err) : 0;
+    if (r < 0)
+        return r;
     r = f->medium ? f->medium->present(f->fd) : 1;
     if (r <= 0)
         return err_set_errno(j->err, r < 0 ? r : -ENOMEDIUM, "Could not open '%s'", f->path);
@@ -306,6 +314,18 @@ struct permission_job {
     struct err *err;
 };
 
+/* Is @fd the file that is open already?  A set of descriptors may hold others. */
+static int check_same(const struct file *f, int fd, struct err *err)
+{
+    struct stat a, b;
+    if (fstat(f->fd, &a) < 0 || fstat(fd, &b) < 0)
+        return err_set_errno(err, -errno, "Could not open '%s' for writing", f->path);
+    if (a.st_dev != b.st_dev || a.st_ino != b.st_ino)
+        return err_set(err, -EINVAL, "Could not open '%s' for writing: that is another file",
+                       f->path);
+    return f->block_device ? check_writable(fd, f->path, err) : 0;
+}
+
 /* The same file, open for writing: by its descriptor, so that neither a renaming nor another working
  * directory leads elsewhere. */
 static int open_again(const struct file *f, struct err *err)
@@ -323,7 +343,10 @@ static int open_again(const struct file *f, struct err *err)
         if (fd < 0)
             err_set_errno(err, -errno, "Could not open '%s' for writing", f->path);
     }
-    return fd < 0 ? err->code : fd;
+    if (fd < 0 || check_same(f, fd, err) == 0)
+        return fd < 0 ? err->code : fd;
+    fdset_close(fd);
+    return err->code;
 }
 
 static void reopened_forget(struct file *f)

@@ -229,6 +229,12 @@ def reopened(d):
             count = d.descriptors()
             fails(GE, "...", q, "block-export-add", type="nbd", id="w", name="w", node_name="n", writable=True)
             assert d.descriptors() == count and c.read(0, 512) == b"k" * 512
+            # A descriptor of another file will not do.
+            passing(q, "add-fd", {"fdset-id": 1}, opened(os.O_RDWR | os.O_CREAT, f"{TMP}/other.raw"))
+            fails(GE, "Could not open '/dev/fdset/1' for writing: that is another file", q, "block-export-add",
+                  type="nbd", id="w", name="w", node_name="n", writable=True)
+            q("remove-fd", fdset_id=1)
+            assert d.descriptors() == count + 1, "the set is in use, so its descriptors stay"
             fd = add(q, 1, os.O_RDWR)
             q("block-export-add", type="nbd", id="w", name="w", node_name="n", writable=True)
             assert q("query-named-block-nodes")[0]["ro"] is False

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Files and devices under the daemon: who may have an image with whom, what cannot be opened, odd
-sizes, a full file system, and block devices where the machine lets us make one.
+sizes, a full file system.
 selftest: timeout=240 builds=plain,address
 """
 
@@ -168,40 +168,7 @@ def full():
         run("umount", mount)
 
 
-@contextlib.contextmanager
-def loop_device(path, sector):
-    made = subprocess.run(["losetup", "-f", "--show", "-b", str(sector), path], capture_output=True)
-    device = made.stdout.decode().strip() if made.returncode == 0 else None
-    try:
-        yield device
-    finally:
-        if device:
-            run("losetup", "-d", device)
-
-
-def devices():
-    for sector in (512, 4096):
-        path = image(f"loop{sector}.raw", 8 << 20)
-        with loop_device(path, sector) as device:
-            if not device:
-                print("devices: no loop device can be made here")
-                return
-            for driver, direct in (("host_device", "on"), ("host_device", "off"),
-                                   ("host_cdrom", "off")):
-                with daemon(*serve(device, driver=driver, options=f",cache.direct={direct}")) as d:
-                    run("qemu-io", "-f", "raw", "-c", "write -P 5 0 2M", "-c", "read -P 5 0 2M",
-                        "-c", "write -z 64k 64k", "-c", "write -z -u 256k 64k",
-                        "-c", "discard 1M 64k", "-c", "read -P 0 64k 64k",
-                        "-c", "read -P 0 256k 64k", "-c", "write -P 6 4097 1000",
-                        "-c", "read -P 6 4097 1000", "-c", "read -P 5 0 4097", "-c", "flush",
-                        d.uri("x"))
-            run("qemu-io", "-f", "raw", "-r", "-c", "read -P 6 4097 1000", device)
-            with daemon() as d, contextlib.closing(d.qmp()) as q:
-                fails("GenericError", f"'file' driver requires '{device}' to be a regular file", q,
-                      "blockdev-add", driver="file", node_name="f", filename=device)
-
-
 if __name__ == "__main__":
-    for test in (taken_by_us, taken_by_others, not_opened, odd_size, read_only_mount, full, devices):
+    for test in (taken_by_us, taken_by_others, not_opened, odd_size, read_only_mount, full):
         print(test.__name__, flush=True)
         test()
