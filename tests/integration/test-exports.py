@@ -184,6 +184,7 @@ def removal(d):
         for i in range(60):
             q("block-export-add", type="nbd", id="e", node_name="n", name="x")
             clients = [connect(d.nbd_path) for _ in range(i % 4)]
+            assert [b["locked"] for b in q("query-block")] == [bool(clients)]
             if clients:
                 fails(GE, "export 'e' still in use", q, "block-export-del", id="e")
                 assert [x["shutting-down"] for x in q("query-block-exports")] == [False]
