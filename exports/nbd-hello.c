@@ -176,6 +176,7 @@ static int co_fn attach(struct hello *h, struct export *x, bool block_size_known
 {
     struct nbd_connection *c = h->c;
     struct nbd_export *nx = x->state;
+    struct node *n = root_node(x->root);
     autoerr err = { 0 };
 
     nx->connection_count++;
@@ -186,12 +187,12 @@ static int co_fn attach(struct hello *h, struct export *x, bool block_size_known
     c->contexts = h->contexts;
     c->contexts_chosen = h->contexts_chosen && h->contexts.export_serial == x->serial;
     c->block_minimum = block_size_known ? minimum_block(x) : 1;
-    if (x->writable && track_needed(root_node(x->root), c->block_minimum)) {
+    if (x->writable && track_needed(n, c->block_minimum)) {
         /* A client that was not told of blocks may write any byte: read-modify-write must be safe. */
-        if (track_require(root_node(x->root), &err) < 0)
+        if (track_require(n, &err) < 0)
             return err.code;
         c->tracked = true;
-        c->tracked_node = root_node(x->root);
+        c->tracked_node = n;
     }
     if (choose_ring(h, x, &err) < 0)
         return err.code;

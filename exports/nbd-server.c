@@ -189,13 +189,13 @@ static void co_fn connection_free(struct nbd_connection *c)
 {
     struct nbd_server *s = c->server;
 
+    if (c->tracked)
+        track_release(c->tracked_node); /* while the export still holds the node */
     if (c->export) {
         struct nbd_export *x = c->export->state;
         x->connection_count--;
         co_cond_wake_all(&x->changed);
     }
-    if (c->tracked)
-        track_release(c->tracked_node);
     nbd_tls_free(c);
     close(c->fd);
     list_remove(&c->link);
