@@ -184,6 +184,12 @@ bool co_fn host_disk_in_use(struct host_disk *d)
     return ring_block(look_on_worker, d) != 0;
 }
 
+int host_disk_describe(const struct host_disk *d, struct export_door *door)
+{
+    door->device = d->path[0] ? strdup(d->path) : NULL;
+    return d->path[0] && !door->device ? -ENOMEM : 0;
+}
+
 void host_disk_shut_down(struct host_disk *d, bool hard)
 {
     d->hard = d->hard || hard;

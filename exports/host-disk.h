@@ -43,6 +43,9 @@ void host_disk_resized(struct host_disk *d, uint64_t size);
  */
 bool co_fn host_disk_in_use(struct host_disk *d);
 
+/** host_disk_describe - its path (export_driver.describe) */
+int host_disk_describe(const struct host_disk *d, struct export_door *door);
+
 /** host_disk_shut_down - it is asked to go (export_driver.shutdown) */
 void host_disk_shut_down(struct host_disk *d, bool hard);
 

@@ -105,8 +105,9 @@ struct nbd_chunk {
 
 struct nbd_connection {
     /* Control ring. */
-    struct list link; /* server->connections */
-    struct nbd_server *server;
+    struct list link;          /* server->connections, or those of a disk of this host */
+    struct nbd_server *server; /* NULL: the kernel is the client */
+    void (*left)(struct nbd_connection *c);
     bool negotiating;
     bool cut_off; /* somebody wants it gone */
     bool killing; /* kill_work is on its way to the data ring and back */
@@ -168,7 +169,25 @@ struct nbd_connection {
  */
 int co_fn nbd_negotiate(struct nbd_connection *c);
 
-/* nbd-server.c */
+/* nbd-connection.c: the control ring, unless said otherwise */
+/** nbd_prepare_socket - the options that make a socket fast */
+void nbd_prepare_socket(int fd);
+
+/** nbd_connection_new - a connection on a socket, which it takes over; NULL: no memory, the socket stays
+ * @left: called when it is gone, just before its memory goes
+ */
+struct nbd_connection *nbd_connection_new(int fd, void (*left)(struct nbd_connection *c));
+void co_fn nbd_connection_free(struct nbd_connection *c);
+
+/** nbd_connection_choose_ring - the data ring that is to serve it; @index 0: the one with the least to do */
+int co_fn nbd_connection_choose_ring(struct nbd_connection *c, unsigned index, struct err *err);
+
+/** nbd_connection_start - all is agreed: its ring begins to serve it, and frees it when it has ended */
+void nbd_connection_start(struct nbd_connection *c);
+
+/** nbd_connection_kill - cut it off */
+void nbd_connection_kill(struct nbd_connection *c);
+
 /** nbd_connection_ended - the data ring is done with it; any ring */
 void nbd_connection_ended(struct nbd_connection *c);
 

@@ -151,27 +151,7 @@ static int add_info(struct hello *h, const struct export *x, bool name, bool des
 
 /* ---- choosing an export ---- */
 
-/* The data ring that has the least to do; one that does not run yet counts as idle. */
-static int co_fn choose_ring(struct hello *h, struct export *x, struct err *err)
-{
-    unsigned best = ((struct nbd_export *)x->state)->ring;
-
-    if (!best) {
-        unsigned least = UINT32_MAX;
-        for (unsigned i = 1; i <= rings_count(); i++) {
-            struct ring *ring = ring_started(i);
-            unsigned load = ring ? ring_load(ring) : 0;
-            if (load < least) {
-                least = load;
-                best = i;
-            }
-        }
-    }
-    h->c->ring = ring_get(best, err);
-    return h->c->ring ? 0 : err->code;
-}
-
-/* From here on the connection belongs to the export; connection_free() takes that back. */
+/* From here on the connection belongs to the export; nbd_connection_free() takes that back. */
 static int co_fn attach(struct hello *h, struct export *x, bool block_size_known)
 {
     struct nbd_connection *c = h->c;
@@ -194,10 +174,7 @@ static int co_fn attach(struct hello *h, struct export *x, bool block_size_known
         c->tracked = true;
         c->tracked_node = n;
     }
-    if (choose_ring(h, x, &err) < 0)
-        return err.code;
-    ring_load_add(c->ring, 1);
-    return 0;
+    return nbd_connection_choose_ring(c, nx->ring, &err);
 }
 
 static int co_fn option_export_name(struct hello *h)

@@ -2,14 +2,9 @@
 /*
  * NBD servers and what they serve, on the control ring: listeners, the list of
  * connections, and the export type `nbd`.
- *
- * A connection is freed here and nowhere else: when its data ring has handed it
- * back and no request to kill it is still on its way to that ring.
  */
 #include <ctype.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,7 +18,7 @@
 #include "exports/nbd-tls.h"
 #include "uring/await.h"
 
-enum { ADDRESSES_MAX = 8, SOCKET_BUFFER = 4 << 20 };
+enum { ADDRESSES_MAX = 8 };
 
 static struct list servers = LIST_INIT(servers);
 static struct co_cond started = CO_COND_INIT(started); /* a start has ended, whichever way */
@@ -185,124 +180,38 @@ static struct nbd_server *server_new(const struct nbd_server_options *o, struct 
 
 /* ---- connections ---- */
 
-static void co_fn connection_free(struct nbd_connection *c)
+static void connection_left(struct nbd_connection *c)
 {
     struct nbd_server *s = c->server;
 
-    if (c->tracked)
-        track_release(c->tracked_node); /* while the export still holds the node */
     if (c->export) {
         struct nbd_export *x = c->export->state;
         x->connection_count--;
         co_cond_wake_all(&x->changed);
     }
-    nbd_tls_free(c);
-    close(c->fd);
-    list_remove(&c->link);
     s->connection_count--;
     co_cond_wake_all(&s->changed);
-    free(c);
-}
-
-static void co_fn free_later(void *arg)
-{
-    connection_free(arg);
-}
-
-/* Freeing may have to wait for an edit, so it is a coroutine's work. */
-static void connection_gone(struct nbd_connection *c)
-{
-    if (!c->ended || c->killing)
-        return;
-    if (co_start(free_later, c, "nbd connection end") < 0)
-        log_error("nbd: no memory to take a connection apart");
-}
-
-static void ended_arrived(struct work *w)
-{
-    struct nbd_connection *c = container_of(w, struct nbd_connection, ended_work);
-
-    c->ended = true;
-    connection_gone(c);
-}
-
-void nbd_connection_ended(struct nbd_connection *c)
-{
-    c->finished = true;
-    c->ended_work.fn = ended_arrived;
-    ring_post(ring_control(), &c->ended_work);
-}
-
-static void kill_returned(struct work *w)
-{
-    struct nbd_connection *c = container_of(w, struct nbd_connection, kill_work);
-
-    c->killing = false;
-    connection_gone(c);
-}
-
-/* On the connection's ring. */
-static void kill_arrived(struct work *w)
-{
-    struct nbd_connection *c = container_of(w, struct nbd_connection, kill_work);
-
-    if (!c->finished)
-        nbd_kill_here(c);
-    w->fn = kill_returned;
-    ring_post(ring_control(), w);
-}
-
-static void connection_kill(struct nbd_connection *c)
-{
-    c->cut_off = true;
-    if (c->negotiating) {
-        shutdown(c->fd, SHUT_RDWR); /* its coroutine finds out */
-    } else if (!c->killing && !c->ended) {
-        c->killing = true;
-        c->kill_work.fn = kill_arrived;
-        ring_post(c->ring, &c->kill_work);
-    }
 }
 
 static void co_fn negotiate(void *arg)
 {
     struct nbd_connection *c = arg;
-    int result = nbd_negotiate(c);
 
-    if (result < 0 || c->cut_off) {
-        connection_free(c);
-        return;
-    }
-    c->negotiating = false;
-    c->start_work.fn = nbd_serve;
-    ring_post(c->ring, &c->start_work);
-}
-
-static void prepare_socket(int fd)
-{
-    int one = 1, size = SOCKET_BUFFER;
-
-    /* Each is an improvement where it works; none is needed. */
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) < 0)
-        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+    if (nbd_negotiate(c) < 0 || c->cut_off)
+        nbd_connection_free(c);
+    else
+        nbd_connection_start(c);
 }
 
 static void connection_new(struct nbd_server *s, int fd)
 {
-    struct nbd_connection *c = calloc(1, sizeof(*c));
+    struct nbd_connection *c = nbd_connection_new(fd, connection_left);
 
     if (!c) {
         close(fd);
         return;
     }
-    prepare_socket(fd);
     c->server = s;
-    c->fd = fd;
-    c->negotiating = true;
     list_push_back(&s->connections, &c->link);
     s->connection_count++;
     if (co_start(negotiate, c, "nbd negotiation") < 0) {
@@ -394,7 +303,7 @@ static void co_fn server_stop(struct nbd_server *s)
             co_cancel(l->accepting);
     co_cond_wake_all(&s->changed);
     list_for_each (c, &s->connections, link)
-        connection_kill(c);
+        nbd_connection_kill(c);
     while ((x = export_of(s)))
         export_del_wait(x);
     while (s->connection_count || s->accept_loops)
@@ -712,7 +621,7 @@ static void shut_down(struct export *x, bool hard)
         return;
     list_for_each (c, &nx->server->connections, link)
         if (c->export == x)
-            connection_kill(c);
+            nbd_connection_kill(c);
 }
 
 /* Nobody can find it any more; its server waits until it is gone altogether. */

@@ -339,10 +339,7 @@ static void resized(struct root *r, uint64_t size)
 
 static int describe(struct export *x, struct export_door *door)
 {
-    const struct host_disk *d = x->state;
-
-    door->device = d->path[0] ? strdup(d->path) : NULL;
-    return d->path[0] && !door->device ? -ENOMEM : 0;
+    return host_disk_describe(x->state, door);
 }
 
 const struct export_driver export_ublk = {

@@ -10,12 +10,14 @@
 #include "crypto/tls-creds.h"
 #include "drivers/table.h"
 #include "exports/export.h"
+#include "exports/nbd-device.h"
 #include "exports/nbd.h"
 #include "exports/ublk.h"
 #include "jobs/job.h"
 #include "qmp/qmp.h"
 
-static const struct export_driver *const export_kinds[] = { &export_nbd, &export_ublk, NULL };
+static const struct export_driver *const export_kinds[] = { &export_nbd, &export_nbd_device,
+                                                            &export_ublk, NULL };
 static const struct object_type *const object_types[] = {
     &object_authz_list,    &object_authz_listfile, &object_authz_simple,
     &object_iothread,      &object_secret,         &object_tls_creds_anon,
