@@ -17,7 +17,7 @@ DEPTH = 2  # of nodes in nodes
 OURS = [f"Parameter '{m}' is unexpected" for m in (
     "account-invalid", "account-failed", "stats-intervals", "request-deadline", "rerror", "werror", "server",
     "handshake-max-seconds", "id")]
-OURS += [f"Parameter 'type' does not accept value '{kind}'" for kind in ("ublk",)]
+OURS += [f"Parameter 'type' does not accept value '{kind}'" for kind in ("nbd-device", "ublk")]
 # The reference takes names of bitmaps in two forms by now.
 OURS.append("Parameter 'bitmaps[0].node' is missing")
 
