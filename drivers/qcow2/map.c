@@ -12,18 +12,13 @@
 #include "block/io.h"
 #include "drivers/qcow2/qcow2.h"
 
-/* Bits of L1 and L2 entries. */
-#define ENTRY_OFFSET     0x00fffffffffffe00ULL
-#define ENTRY_COPIED     (1ULL << 63)
-#define ENTRY_COMPRESSED (1ULL << 62)
-#define ENTRY_ZERO       1ULL
-
 enum { SUBCLUSTERS = 32, TRIES_WITHOUT_LOCK = 4, EMPTY_TABLES_MAX = 1024 };
 
 /* One (sub)cluster, as an entry describes it. */
 struct unit {
     enum qcow2_kind kind;
     uint64_t host; /* of the (sub)cluster; DATA, ZERO_ALLOCATED */
+    bool copied;
 };
 
 /* What an entry says that it may not say; 0: nothing is wrong. */
@@ -44,7 +39,7 @@ struct walk {
 
 static enum fault check_place(const struct qcow2 *q, uint64_t entry, uint64_t cluster)
 {
-    uint64_t host = entry & ENTRY_OFFSET;
+    uint64_t host = entry & QCOW2_OFFSET;
 
     if (host & ((1ULL << q->cluster_bits) - 1))
         return FAULT_UNALIGNED;
@@ -56,17 +51,18 @@ static enum fault check_place(const struct qcow2 *q, uint64_t entry, uint64_t cl
 /* Does it have a place in the file?  At offset 0 there is the header, but not in an external file. */
 static bool has_place(const struct qcow2 *q, uint64_t entry)
 {
-    return entry & ENTRY_OFFSET || (qcow2_is_external(q) && entry & ENTRY_COPIED);
+    return entry & QCOW2_OFFSET || (qcow2_is_external(q) && entry & QCOW2_COPIED);
 }
 
 static enum fault decode_standard(const struct qcow2 *q, uint64_t entry, uint64_t cluster,
                                   struct unit *u)
 {
-    bool place = has_place(q, entry), zero = entry & ENTRY_ZERO;
+    bool place = has_place(q, entry), zero = entry & QCOW2_READS_ZERO;
 
     if (zero && q->header.version < 3)
         return FAULT_VERSION_2_ZERO;
-    u->host = entry & ENTRY_OFFSET;
+    u->host = entry & QCOW2_OFFSET;
+    u->copied = entry & QCOW2_COPIED;
     if (!place) {
         u->kind = zero ? QCOW2_ZERO : QCOW2_UNALLOCATED;
         return FAULT_NONE;
@@ -83,7 +79,8 @@ static enum fault decode_subcluster(const struct qcow2 *q, uint64_t entry, uint6
 
     if (data && (zero || !place))
         return FAULT_SUBCLUSTERS;
-    u->host = (entry & ENTRY_OFFSET) + sub * q->subcluster_size;
+    u->host = (entry & QCOW2_OFFSET) + sub * q->subcluster_size;
+    u->copied = entry & QCOW2_COPIED;
     if (data)
         u->kind = QCOW2_DATA;
     else if (zero)
@@ -99,7 +96,7 @@ static bool continues(const struct qcow2_extent *e, const struct unit *next, uin
     if (next->kind != e->kind)
         return false;
     if (e->kind == QCOW2_DATA || e->kind == QCOW2_ZERO_ALLOCATED)
-        return next->host == e->host + distance;
+        return next->host == e->host + distance && next->copied == e->copied;
     return true;
 }
 
@@ -124,7 +121,9 @@ static bool take(struct walk *w, enum fault fault, uint64_t entry, const struct 
         return false;
     }
     if (!e->len)
-        *e = (struct qcow2_extent){ .kind = u->kind, .len = bytes, .host = u->host + in };
+        *e = (struct qcow2_extent){
+            .kind = u->kind, .len = bytes, .host = u->host + in, .copied = u->copied
+        };
     else if (continues(e, u, e->len))
         e->len += bytes;
     else
@@ -157,7 +156,7 @@ static bool take_cluster(struct walk *w, const _Atomic uint64_t *words, uint64_t
     uint64_t entry = load_word(words), size = 1ULL << q->cluster_bits;
     struct unit u = { 0 };
 
-    if (entry & ENTRY_COMPRESSED)
+    if (entry & QCOW2_PACKED)
         return take_compressed(w, entry, in);
     if (!qcow2_is_extended(q)) {
         enum fault fault = decode_standard(q, entry, cluster, &u);
@@ -198,10 +197,10 @@ static int complain(struct walk *w)
     switch (w->fault) {
     case FAULT_NONE: return 0;
     case FAULT_UNALIGNED:
-        return qcow2_corrupt(q, (int64_t)(w->faulty & ENTRY_OFFSET),
+        return qcow2_corrupt(q, (int64_t)(w->faulty & QCOW2_OFFSET),
                              "Cluster allocation offset %#" PRIx64
                              " unaligned (guest offset: %#" PRIx64 ")",
-                             (uint64_t)(w->faulty & ENTRY_OFFSET), w->offset);
+                             (uint64_t)(w->faulty & QCOW2_OFFSET), w->offset);
     case FAULT_VERSION_2_ZERO:
         return qcow2_corrupt(q, (int64_t)l2,
                              "Zero cluster entry found in pre-v3 image (L2 offset: %#" PRIx64
@@ -247,24 +246,22 @@ static void no_table(struct walk *w)
     /* So have those after it, perhaps. */
     uint64_t end = (w->offset >> shift) + EMPTY_TABLES_MAX;
     for (uint64_t i = (w->offset >> shift) + 1; i < q->l1_count && i < end && rest < w->len; i++) {
-        if (atomic_load_explicit(&q->l1[i], memory_order_relaxed) & ENTRY_OFFSET)
+        if (atomic_load_explicit(&q->l1[i], memory_order_relaxed) & QCOW2_OFFSET)
             break;
         rest += 1ULL << shift;
     }
     *w->out = (struct qcow2_extent){ .kind = QCOW2_UNALLOCATED, .len = rest };
 }
 
-/* Which slice describes the offset?  1: w->key and w->first are set; 0: no table; negative: corrupt. */
-static int locate(struct walk *w)
+int qcow2_l2_place(struct qcow2 *q, uint64_t cluster, uint64_t *key, uint32_t *first)
 {
-    struct qcow2 *q = w->q;
     unsigned table_bits = q->cluster_bits - q->entry_bits; /* log2 of the entries in a table */
-    uint64_t cluster = w->offset >> q->cluster_bits, index = cluster >> table_bits;
+    uint64_t index = cluster >> table_bits;
 
     if (index >= q->l1_count)
         return -EIO;
     uint64_t l1 = atomic_load_explicit(&q->l1[index], memory_order_acquire);
-    uint64_t table = l1 & ENTRY_OFFSET;
+    uint64_t table = l1 & QCOW2_OFFSET;
     if (!table)
         return 0;
     if (table & ((1ULL << q->cluster_bits) - 1))
@@ -273,8 +270,8 @@ static int locate(struct walk *w)
                              table, index);
     uint64_t entry = cluster & ((1ULL << table_bits) - 1);
     uint32_t in_slice = q->l2.slice_bytes >> q->entry_bits;
-    w->key = table + entry / in_slice * q->l2.slice_bytes;
-    w->first = (uint32_t)(entry % in_slice);
+    *key = table + entry / in_slice * q->l2.slice_bytes;
+    *first = (uint32_t)(entry % in_slice);
     return 1;
 }
 
@@ -284,7 +281,7 @@ int co_fn qcow2_lookup(struct qcow2 *q, struct operation *o, uint64_t offset, ui
     struct walk w = { .q = q, .offset = offset, .len = len, .out = out };
     struct qcow2_slice *s;
 
-    int r = locate(&w);
+    int r = qcow2_l2_place(q, offset >> q->cluster_bits, &w.key, &w.first);
     if (r < 0)
         return r;
     if (r == 0) {
@@ -327,6 +324,28 @@ static void lead_to(struct map *m, struct edge *e, uint64_t at)
     shorten(m, size - at);
 }
 
+/* The tables that stay where they are while requests are inside; write() knows the others, too. */
+static bool hits_header(const struct qcow2 *q, const struct qcow2_extent *e)
+{
+    const struct qcow2_header *h = &q->header;
+
+    if (qcow2_is_external(q))
+        return false;
+    return e->host < 1ULL << q->cluster_bits ||
+           (e->host < h->l1_offset + h->l1_size * sizeof(be64) && h->l1_offset < e->host + e->len);
+}
+
+/* A write goes where the data lie, unless the place is shared or not theirs: write() sees to that. */
+static int lead_write(struct qcow2 *q, const struct qcow2_extent *e, struct map *m)
+{
+    if (e->kind != QCOW2_DATA || !e->copied || hits_header(q, e))
+        return 0;
+    m->kind = MAP_CHILD;
+    m->edge = q->data;
+    m->offset = e->host;
+    return 0;
+}
+
 int qcow2_map(struct node *n, uint64_t offset, uint64_t len, bool write, bool may_yield,
               struct map *out)
 {
@@ -334,12 +353,14 @@ int qcow2_map(struct node *n, uint64_t offset, uint64_t len, bool write, bool ma
     struct qcow2_extent e;
 
     *out = (struct map){ .kind = MAP_LONG_ROAD, .len = len };
-    if (write)
+    if (write && (!q->writable || offset + len > node_size(n)))
         return 0;
     int r = qcow2_lookup(q, NULL, offset, len, may_yield, &e);
     if (r < 0)
         return r == -EAGAIN ? 0 : r;
     out->len = e.len;
+    if (write)
+        return lead_write(q, &e, out);
     switch (e.kind) {
     case QCOW2_UNALLOCATED:
         if (q->backing)

@@ -7,12 +7,14 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "block/corruption.h"
 #include "block/io.h"
 #include "block/named.h"
@@ -38,6 +40,8 @@ struct qcow2_options {
     int64_t l2_cache_size;
     bool has_l2_cache_entry_size;
     int64_t l2_cache_entry_size;
+    bool has_pass_discard_request, pass_discard_request;
+    bool has_pass_discard_other, pass_discard_other;
     bool has_cache_clean_interval;
     int64_t cache_clean_interval;
 };
@@ -56,6 +60,12 @@ static const struct row qcow2_rows[] = {
             .help =
                 "How much of an L2 table is read and cached at a time, in bytes: a power of two "
                 "between 512 and the cluster size; default 4096"),
+    ROW_HAS(struct qcow2_options, "pass-discard-request", pass_discard_request, row_bool,
+            .help =
+                "Whether the file may forget what a client discards; default: if discard=unmap"),
+    ROW_HAS(struct qcow2_options, "pass-discard-other", pass_discard_other, row_bool,
+            .help = "Whether the file may forget clusters that come free in other ways; default "
+                    "false"),
     ROW_HAS(struct qcow2_options, "cache-clean-interval", cache_clean_interval, row_int,
             .help = "After how many seconds without use memory of the caches is given back; 0: "
                     "never; default 600"),
@@ -122,6 +132,20 @@ static int co_fn read_header(struct qcow2 *q, struct err *err)
     return qcow2_header_decode(bytes, area, &q->header, err);
 }
 
+/* Why an image can't be written, or NULL. */
+static const char *why_read_only(const struct qcow2_header *h)
+{
+    if (h->incompatible & QCOW2_CORRUPT)
+        return "Image is corrupt; cannot be opened read/write";
+    if (h->incompatible & QCOW2_DIRTY)
+        return "The image was not closed and its refcounts are out of date: repair it with "
+               "qemu-img "
+               "check -r all, or say read-only=on";
+    if (h->incompatible & QCOW2_EXTENDED_L2)
+        return "Images with subclusters can only be read by this version: say read-only=on";
+    return NULL;
+}
+
 static int check_supported(struct node *n, const struct qcow2 *q, struct err *err)
 {
     const struct qcow2_header *h = &q->header;
@@ -129,8 +153,8 @@ static int check_supported(struct node *n, const struct qcow2 *q, struct err *er
     if (h->crypt != QCOW2_PLAIN)
         return err_set(err, -ENOTSUP, "The image is encrypted (%s), which this version cannot read",
                        h->crypt == QCOW2_AES ? "AES" : "LUKS");
-    return node_fall_back_to_read_only(
-        n, "qcow2 images can only be read by this version: say read-only=on", err);
+    const char *why = why_read_only(h);
+    return why ? node_fall_back_to_read_only(n, why, err) : 0;
 }
 
 /* A guess was made from what a client may have written: it shall not lead to other files. */
@@ -310,6 +334,32 @@ static void state_free(struct qcow2 *q)
     qcow2_header_release(&q->header);
 }
 
+/* Autoclear features are ones that writers must know: what they describe is not up to date any more. */
+static int co_fn start_writing(struct qcow2 *q, struct err *err)
+{
+    uint32_t alignment = q->file->child->limits.alignment;
+
+    q->granule = alignment > SLICE_MIN ? alignment : SLICE_MIN;
+    if (q->granule > q->l2.slice_bytes)
+        return err_set(err, -EINVAL,
+                       "Tables are written in pieces of %" PRIu32
+                       " bytes, but the file takes blocks of "
+                       "%" PRIu32 " only",
+                       q->l2.slice_bytes, alignment);
+    uint64_t keep = q->header.autoclear & QCOW2_RAW_DATA;
+    if (qcow2_writer_open(q, err) < 0 || q->header.autoclear == keep)
+        return err->code;
+    if (q->header.bitmap_count)
+        log_warning("node '%s': the dirty bitmaps in the image are not kept up to date from now on",
+                    q->node->name);
+    be64 disk = put_be64(keep);
+    int r = qcow2_put_header(q, offsetof(struct qcow2_disk_header, autoclear), &disk, sizeof(disk));
+    if (r < 0)
+        return err_set_errno(err, r, "Could not update the header");
+    q->header.autoclear = keep;
+    return 0;
+}
+
 static int co_fn open_all(struct node *n, const struct qcow2_options *o, struct err *err)
 {
     struct qcow2 *q = n->state;
@@ -323,7 +373,18 @@ static int co_fn open_all(struct node *n, const struct qcow2_options *o, struct 
     qcow2_unpacker_init(q);
     if (open_data_file(n, o, err) < 0 || open_backing(n, o, err) < 0)
         return err->code;
-    return read_tables(q, o, err);
+    if (read_tables(q, o, err) < 0 || n->read_only)
+        return err->code;
+    return start_writing(q, err);
+}
+
+static void set_limits(struct node *n, const struct qcow2 *q)
+{
+    uint64_t cluster = qcow2_cluster_size(&q->header);
+
+    n->limits.alignment = q->data->child->limits.alignment;
+    n->limits.transfer_best = n->limits.zero_alignment = n->limits.discard_alignment = cluster;
+    n->limits.zero_fast = n->limits.zero_unmaps = q->header.version >= 3;
 }
 
 static int co_fn qcow2_open(struct node *n, const void *options, struct err *err)
@@ -337,11 +398,15 @@ static int co_fn qcow2_open(struct node *n, const void *options, struct err *err
     if (node_open_child(n, "file", ROLE_FILE, &o->base.base.file, &q->file, err) < 0)
         return err->code;
     if (open_all(n, o, err) < 0) {
+        free(q->writer.table);
         state_free(q);
         return err_prefix(err, "Could not open '%s'", node_label(q->file->child));
     }
     atomic_store_explicit(&n->size, q->header.size, memory_order_relaxed);
-    n->limits.transfer_best = qcow2_cluster_size(&q->header);
+    set_limits(n, q);
+    q->pass_request =
+        o->has_pass_discard_request ? o->pass_discard_request : n->options.discard == DISCARD_UNMAP;
+    q->pass_other = o->pass_discard_other;
     q->clean_interval =
         (o->has_cache_clean_interval ? (uint64_t)o->cache_clean_interval : CLEAN_DEFAULT) *
         1000000000;
@@ -355,6 +420,7 @@ static void co_fn qcow2_close(struct node *n)
     struct qcow2 *q = n->state;
 
     stop_cleaning(q);
+    qcow2_writer_close(q);
     state_free(q);
 }
 
@@ -373,6 +439,19 @@ int qcow2_corrupt(struct qcow2 *q, int64_t offset, const char *fmt, ...)
     return -EIO;
 }
 
+int co_fn qcow2_corrupt_fatal(struct qcow2 *q, int64_t offset, const char *msg)
+{
+    if (!atomic_exchange(&q->writable, false))
+        return -EIO;
+    be64 bits = put_be64(q->header.incompatible | QCOW2_CORRUPT);
+    if (q->header.version >= 3)
+        (void)qcow2_put_header(q, offsetof(struct qcow2_disk_header, incompatible), &bits,
+                               sizeof(bits));
+    if (!atomic_exchange(&q->told_corrupt, true))
+        corruption_report(q->node, true, offset, -1, msg);
+    return -EIO;
+}
+
 /* None decides which bytes are read; children always belong into a name. */
 static const char *const qcow2_telling[] = { NULL };
 
@@ -386,6 +465,10 @@ const struct driver driver_qcow2 = {
     .open = qcow2_open,
     .close = qcow2_close,
     .read = qcow2_read,
+    .write = qcow2_write,
+    .zero = qcow2_zero,
+    .discard = qcow2_discard,
+    .resize = qcow2_resize,
     .status = qcow2_status,
     .map = qcow2_map,
     .telling = qcow2_telling,

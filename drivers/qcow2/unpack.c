@@ -87,8 +87,7 @@ static int inflate_work(void *arg)
 
 /* ---- one cluster ---- */
 
-/* Where the bytes of a compressed cluster lie in the file, and how many they can be. */
-static void locate(const struct qcow2 *q, uint64_t entry, uint64_t *at, uint64_t *length)
+void qcow2_packed_place(const struct qcow2 *q, uint64_t entry, uint64_t *at, uint64_t *length)
 {
     unsigned shift = 62 - (q->cluster_bits - 8);
     uint64_t offset_mask = (1ULL << (shift < 56 ? shift : 56)) - 1;
@@ -103,7 +102,7 @@ static int co_fn unpack_cluster(struct qcow2 *q, struct operation *o, uint64_t e
     uint64_t at, length, size = node_size(q->file->child);
     size_t cluster = (size_t)1 << q->cluster_bits;
 
-    locate(q, entry, &at, &length);
+    qcow2_packed_place(q, entry, &at, &length);
     if (at >= size)
         return qcow2_corrupt(q, (int64_t)at,
                              "Compressed cluster at %#llx behind the end of the file",

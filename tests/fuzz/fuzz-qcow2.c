@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A hostile qcow2 image: any bytes as a file, opened and read in many places.
- * Nothing crashes, leaks, takes long or needs much memory; what is refused is
- * refused in a sentence; and what block status calls zero reads zero.
+ * A hostile qcow2 image: any bytes as a file, opened and read in many places,
+ * then written to.  Nothing crashes, leaks, takes long or needs much memory; what
+ * is refused is refused in a sentence; and what block status calls zero reads zero.
  *
  * Input: the file.
  */
@@ -18,7 +18,9 @@ enum { PIECE = 64 << 10, LOOKS = 64 };
 
 /* ---- the file ---- */
 
-static const uint8_t *bytes;
+enum { ROOM = 2 << 20 }; /* bytes that the file can have */
+
+static uint8_t bytes[ROOM];
 static size_t length;
 
 static int co_fn image_open(struct node *n, const void *options, struct err *err)
@@ -39,12 +41,27 @@ static int co_fn image_read(struct node *n, struct operation *o, uint64_t offset
     return 0;
 }
 
+static int co_fn image_write(struct node *n, struct operation *o, uint64_t offset,
+                             const struct span *v, unsigned count, unsigned flags)
+{
+    uint64_t len = span_bytes(v, count);
+
+    (void)n, (void)o, (void)flags;
+    if (offset > ROOM || len > ROOM - offset)
+        return -ENOSPC;
+    span_gather(v, count, bytes + offset);
+    if (offset + len > length)
+        length = offset + len;
+    return 0;
+}
+
 static const struct driver driver_image = {
     .name = "image",
     .kind = DRIVER_PROTOCOL,
     .flags = DRIVER_VECTORS,
     .open = image_open,
     .read = image_read,
+    .write = image_write,
 };
 
 extern const struct driver driver_qcow2, driver_null_co;
@@ -84,21 +101,42 @@ static void co_fn use(struct node *n)
         (void)io_read(NULL, &e, size - v.len, &v, 1, 0);
 }
 
+/* Here and there; what an image that uses a cluster twice then reads is its own affair. */
+static void co_fn change(struct node *n)
+{
+    struct edge e = { .child = n, .perm = PERM_READ | PERM_WRITE, .shared = PERM_ALL };
+    uint64_t size = node_size(n), len = size < 3000 ? size : 3000;
+    struct span v = { .p = piece, .len = len };
+
+    if (!size)
+        return;
+    memset(piece, 7, len);
+    (void)io_zero(NULL, &e, 0, len, IO_MAY_UNMAP);
+    (void)io_write(NULL, &e, size / 2 < size - len ? size / 2 : 0, &v, 1, 0);
+    (void)io_discard(NULL, &e, 0, size < 1 << 20 ? size : 1 << 20);
+    (void)io_write(NULL, &e, size - len, &v, 1, 0);
+    (void)io_read(NULL, &e, size - len, &v, 1, 0);
+}
+
 static void co_fn one(void *arg)
 {
+    static const char *const texts[] = {
+        "driver=qcow2,node-name=q,read-only=on,file.driver=image",
+        "driver=qcow2,node-name=q,discard=unmap,file.driver=image"
+    };
+    bool write = *(const bool *)arg;
     struct blockdev_options o;
     autoerr err = { 0 };
 
-    (void)arg;
-    if (row_parse_text(&row_blockdev_options,
-                       "driver=qcow2,node-name=q,read-only=on,file.driver=image", NULL, &o,
-                       &err) < 0)
+    if (row_parse_text(&row_blockdev_options, texts[write], NULL, &o, &err) < 0)
         wrong("%s", err.msg);
     int r = blockdev_add(&o, &err);
     row_release(&row_blockdev_options, &o);
     if (r < 0 && (!err.msg || !strncmp(err.msg, "out of memory", 13)))
         wrong("a refusal without a sentence");
-    if (r == 0)
+    if (r == 0 && write)
+        change(node_find("q"));
+    else if (r == 0)
         use(node_find("q"));
     blockdev_close_all();
 }
@@ -110,10 +148,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         drivers_register(drivers);
         virtual_rings_init(1);
     }
-    bytes = data;
+    if (size > ROOM / 2)
+        return 0;
+    memcpy(bytes, data, size);
+    memset(bytes + size, 0, ROOM - size);
     length = size;
-    in_coroutine(one, NULL);
-    if (node_first())
-        wrong("a node stays");
+    for (int i = 0; i < 2; i++) {
+        bool write = i;
+        in_coroutine(one, &write);
+        if (node_first())
+            wrong("a node stays");
+    }
     return 0;
 }

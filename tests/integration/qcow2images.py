@@ -23,6 +23,7 @@ KINDS = {
     "large": {"o": "cluster_size=2M", "size": 21 * MIB},
     "rc1": {"o": "refcount_bits=1,cluster_size=4k", "size": 4 * MIB},
     "rc64": {"o": "refcount_bits=64,cluster_size=4k", "size": 4 * MIB},
+    "rcsmall": {"o": "refcount_bits=64,cluster_size=512", "size": 4 * MIB},
     "ext": {"o": "extended_l2=on,cluster_size=16k", "size": 6 * MIB},
     "ext64": {"o": "extended_l2=on", "size": 9 * MIB},
     "lazy": {"o": "lazy_refcounts=on", "size": 4 * MIB},

@@ -217,9 +217,28 @@ def options(qmp):
              "cluster size (65536)"),
             ({"cache-size": 1 << 50}, "L2 cache size too big")):
         refused(qmp, path, sentence, **more)
-    fails("GenericError", f"Could not open '{path}': qcow2 images can only be read by this version: say read-only=on",
-          qmp.execute, "blockdev-add", {"driver": "qcow2", "node-name": "q",
-                                        "file": {"driver": "file", "filename": path}})
+
+def writing(qmp):
+    """Images that may be read only."""
+    base = create("writable")
+    for name, where, value, sentence in (
+            ("corrupted", 72, 2, "Image is corrupt; cannot be opened read/write"),
+            ("dirty", 72, 1, "The image was not closed and its refcounts are out of date: repair it with qemu-img "
+             "check -r all, or say read-only=on")):
+        path = poke(copy(base, name), where, struct.pack(">Q", value))
+        add(qmp, path)
+        qmp("blockdev-del", node_name="q")
+        refused(qmp, path, sentence, **{"read-only": False})
+        add(qmp, path, **{"read-only": False, "auto-read-only": True})
+        assert all(n["ro"] for n in qmp("query-named-block-nodes", flat=True) if n["node-name"] == "q")
+        qmp("blockdev-del", node_name="q")
+    refused(qmp, create("readonly", options="extended_l2=on"),
+            "Images with subclusters can only be read by this version: say read-only=on", **{"read-only": False})
+    # What writers must know and we don't is cleared before anything is written.
+    path = poke(copy(base, "autoclear"), 88, struct.pack(">Q", 1 << 60))
+    add(qmp, path, **{"read-only": False})
+    qmp("blockdev-del", node_name="q")
+    assert peek(path, 88, ">Q") == 0
 
 
 def main():
@@ -227,6 +246,7 @@ def main():
         qmp = d.qmp()
         hostile_headers(d, qmp)
         options(qmp)
+        writing(qmp)
         other_files(qmp)
         corruption(d, qmp)
         chain(d, qmp)
