@@ -186,6 +186,37 @@ static struct json_object *typed(const struct row_type *type, struct json_object
     return members(type && (type->kind == ROW_STRUCT || type->kind == ROW_UNION) ? type : NULL, in);
 }
 
+bool ctl_tells_secret(const struct row_type *type, struct json_object *in)
+{
+    struct json_object *tag = NULL;
+
+    if (type->kind == ROW_LIST && json_object_is_type(in, json_type_array)) {
+        for (size_t i = 0; i < json_object_array_length(in); i++)
+            if (ctl_tells_secret(type->elem, json_object_array_get_idx(in, i)))
+                return true;
+        return false;
+    }
+    if (type->kind == ROW_ALTERNATE) {
+        for (size_t i = 0; type->branches[i]; i++)
+            if (ctl_tells_secret(type->branches[i], in))
+                return true;
+        return false;
+    }
+    if ((type->kind != ROW_STRUCT && type->kind != ROW_UNION) ||
+        !json_object_is_type(in, json_type_object))
+        return false;
+    if (type->kind == ROW_UNION)
+        json_object_object_get_ex(in, type->tag, &tag);
+    json_object_object_foreach(in, name, value)
+    {
+        const struct row *row = ctl_row(type, tag ? json_object_get_string(tag) : NULL, name);
+
+        if (row && (row->secret || ctl_tells_secret(row->type, value)))
+            return true;
+    }
+    return false;
+}
+
 static char *join(char *const *words, size_t n)
 {
     char *text = NULL;

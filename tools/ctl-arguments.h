@@ -14,6 +14,9 @@
 int ctl_arguments(const struct row_type *type, char *const *words, size_t n,
                   struct json_object **out, struct err *err);
 
+/** ctl_tells_secret - is there a value, in the arguments @in, of a row that nobody may see? */
+bool ctl_tells_secret(const struct row_type *type, struct json_object *in);
+
 /** ctl_words - cut a line at blanks; "..." and '...' hold blanks together, '{' takes the rest as it is
  * @words: malloc'd array of malloc'd words, NULL-ended; to be released with ctl_words_free()
  * Return: 0; -EINVAL (a quote that does not end); -ENOMEM.

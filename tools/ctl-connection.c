@@ -32,9 +32,14 @@ static int64_t end_of(int ms)
 static int wait_for(struct ctl_connection *c, short what, int64_t end, struct err *err)
 {
     struct pollfd p = { .fd = c->fd, .events = what };
-    int64_t left = end < 0 ? -1 : end - now_ms();
-    int r = poll(&p, 1, end < 0 ? -1 : left > 0 ? (int)left : 0);
+    int r;
 
+    do {
+        int64_t left = end < 0 || end < now_ms() ? 0 : end - now_ms();
+        struct timespec t = { left / 1000, left % 1000 * 1000000 };
+
+        r = ppoll(&p, 1, end < 0 ? NULL : &t, c->waiting_mask);
+    } while (r < 0 && errno == EINTR && !(c->interrupted && *c->interrupted));
     if (r > 0)
         return 0;
     if (r == 0)

@@ -3,11 +3,17 @@
 #ifndef TOOLS_CTL_CONNECTION_H
 #define TOOLS_CTL_CONNECTION_H
 
+#include <signal.h>
+
 #include "base/json.h"
 
 struct ctl_connection {
     int fd;
-    int patience;  /* ms to wait for what the server must send or take; -1: for ever */
+    int patience; /* ms to wait for what the server must send or take; -1: for ever */
+    /* Set by a signal's handler: then waiting ends with -EINTR; NULL: signals do not end it.  That no signal
+     * comes just before the wait they are blocked else, and only waiting_mask (NULL: as ever) lets them in. */
+    const volatile sig_atomic_t *interrupted;
+    const sigset_t *waiting_mask;
     char *address; /* owned; for messages */
     struct json_reader reader;
     char buf[16384];
@@ -29,8 +35,7 @@ void ctl_disconnect(struct ctl_connection *c);
 
 /** ctl_read - the next message, whatever it is
  * @ms: how long to wait; -1: for ever
- * Return: 0 and a new reference; -ETIMEDOUT, after which reading may go on; -EINTR (a signal); another negative
- * errno.
+ * Return: 0 and a new reference; -ETIMEDOUT, after which reading may go on; -EINTR; another negative errno.
  */
 int ctl_read(struct ctl_connection *c, int ms, struct json_object **out, struct err *err);
 

@@ -171,6 +171,27 @@ void ctl_table_clear(struct ctl_table *t)
     t->failed = false;
 }
 
+void ctl_print_columns(char *const *words, size_t count, size_t width, FILE *out)
+{
+    size_t widest = 1, columns, rows;
+    struct ctl_table t = { 0 };
+
+    for (size_t i = 0; i < count; i++)
+        widen(&widest, words[i]);
+    columns = width / (widest + GAP);
+    columns = columns < 1 ? 1 : columns > count ? count : columns;
+    if (!columns)
+        return;
+    rows = (count + columns - 1) / columns;
+    t.columns = columns;
+    for (size_t i = 0; i < rows * columns; i++) {
+        size_t word = i % columns * rows + i / columns;
+        ctl_table_add(&t, word < count ? words[word] : "");
+    }
+    ctl_table_print(&t, out);
+    ctl_table_clear(&t);
+}
+
 /* @v in three digits or so; whole numbers as they are. */
 static const char *scaled(double v, const char *unit, char *out)
 {

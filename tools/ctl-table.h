@@ -39,6 +39,9 @@ void ctl_table_addf(struct ctl_table *t, const char *fmt, ...)
 /** ctl_table_print - print all rows without blanks at their ends; 0 or -ENOMEM */
 int ctl_table_print(const struct ctl_table *t, FILE *out);
 
+/** ctl_print_columns - words below one another in as many columns as @width characters have room for */
+void ctl_print_columns(char *const *words, size_t count, size_t width, FILE *out);
+
 /** ctl_table_clear - release the cells; the table may be filled again */
 void ctl_table_clear(struct ctl_table *t);
 

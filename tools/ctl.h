@@ -30,7 +30,7 @@ struct ctl_command {
 };
 
 extern const struct ctl_command ctl_nodes_command, ctl_exports_command, ctl_stats_command,
-    ctl_events_command, ctl_qmp_command;
+    ctl_events_command, ctl_qmp_command, ctl_complete_command;
 
 /** ctl_open - connect to the daemon as the options say; main() disconnects */
 int ctl_open(struct ctl *ctl, struct err *err);

@@ -16,9 +16,13 @@
 #include "tools/ctl-table.h"
 #include "tools/ctl.h"
 
-static const struct ctl_command *const commands[] = { &ctl_nodes_command, &ctl_exports_command,
-                                                      &ctl_stats_command, &ctl_events_command,
-                                                      &ctl_qmp_command,   NULL };
+static const struct ctl_command *const commands[] = { &ctl_nodes_command,
+                                                      &ctl_exports_command,
+                                                      &ctl_stats_command,
+                                                      &ctl_events_command,
+                                                      &ctl_qmp_command,
+                                                      &ctl_complete_command,
+                                                      NULL };
 
 int ctl_open(struct ctl *ctl, struct err *err)
 {

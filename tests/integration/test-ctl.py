@@ -11,22 +11,9 @@ import socket
 import subprocess
 import threading
 
-from harness import BUILD, TMP, daemon
+from ctl import CTL, GREETING, OK, ctl, fake
+from harness import TMP, daemon
 from nbdclient import connect
-
-CTL = f"{BUILD}/ringblkctl"
-OK = b'{"return": {}, "id": 1}\n'
-GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'
-
-
-def ctl(*arguments, status=0, path=None, env=os.environ, user=None, **environment):
-    command = [CTL, *(["--socket", path] if path else []), *arguments]
-    done = subprocess.run(command, capture_output=True, timeout=60, user=user,
-                          env={**env, "LC_ALL": "C.UTF-8", **environment})
-    out, errors = done.stdout.decode(), done.stderr.decode()
-    assert done.returncode == status, f"{command}: {done.returncode}: {out}{errors}"
-    assert (errors == "") == (status == 0), f"{command}: {errors}"
-    return out if status == 0 else errors
 
 
 def commands(d):
@@ -65,7 +52,7 @@ def refusals(d):
     assert text.startswith("GenericError: ") and "size" in text, text
     assert ctl("qmp", "block_resize", "size", path=path, status=2)
     assert ctl("qmp", "block_resize", "{", path=path, status=2)
-    assert ctl("qmp", path=path, status=2).startswith("usage: ")
+    assert ctl("complete", path=path, status=2).startswith("usage: ")
     for words in ((), ("nonsense",), ("--nonsense",), ("exports", "x"), ("events", "x"), ("nodes", "x"), ("stats", "x"),
                   ("stats", "--watch", "0"), ("stats", "--watch", "x"), ("stats", "--watch", "1", "1"),
                   *(("--timeout", t, "nodes") for t in ("", "x", "1x", "-1", "nan", "1e9"))):
@@ -127,30 +114,6 @@ def events(d):
         else:
             assert line[0].endswith(' BLOCK_EXPORT_DELETED {"id": "e"}\n'), line
             assert line[0].startswith("20"), line
-
-
-def fake(name, *answers, stay=False):
-    """A server that sends the first answer at once, each next one for a line that comes, and hangs up (or
-    stays, and says no more)."""
-    path = f"{TMP}/{name}"
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(path)
-    listening.listen()
-
-    def serve():
-        with listening, listening.accept()[0] as s, s.makefile("rb") as lines:
-            try:
-                s.sendall(answers[0])
-                for answer in answers[1:]:
-                    lines.readline()
-                    s.sendall(answer)
-                if stay:
-                    lines.read()
-            except OSError:
-                pass
-
-    threading.Thread(target=serve, daemon=True).start()
-    return path
 
 
 def nobody():

@@ -50,6 +50,7 @@ try 'export-size: 67108864' nbdinfo
 try 'This file lies in a file system' nbdcopy
 try 'virtual size: 64 MiB' qemu-img
 try '"type": *"nbd"' socat
+try 'disk +raw +64 MiB +rw +export disk' ringblkctl
 stop TERM
 
 image="$TEST_TMP/a, b = 'c'%d.raw"

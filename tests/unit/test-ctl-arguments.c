@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <json-c/json.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/json.h"
@@ -29,6 +30,22 @@ static const struct row resize_rows[] = {
     ROW_END,
 };
 static ROW_STRUCT_TYPE(row_resize, "Resize", struct resize, resize_rows);
+
+struct keeper {
+    char *password;
+    struct keeper *inner;
+    struct row_list inners;
+};
+
+extern const struct row_type row_keeper;
+static ROW_LIST_TYPE(row_keepers, row_keeper);
+static const struct row keeper_rows[] = {
+    ROW_OPT(struct keeper, "password", password, row_str, .secret = true),
+    ROW_OPT(struct keeper, "inner", inner, row_keeper),
+    ROW_OPT(struct keeper, "inners", inners, row_keepers),
+    ROW_END,
+};
+ROW_STRUCT_TYPE(row_keeper, "Keeper", struct keeper, keeper_rows);
 
 static void expect(const struct row_type *type, const char *line, const char *json)
 {
@@ -91,6 +108,32 @@ START_TEST(refused)
 }
 END_TEST
 
+START_TEST(secrets)
+{
+    static const struct {
+        const char *json;
+        bool secret;
+    } cases[] = {
+        { "{'name': 'a', 'size': 5, 'server': {'type': 'inet', 'port': '1'}}", false },
+        { "{'password': 'x'}", true },
+        { "{'name': 'a', 'inner': {'password': 1}}", true },
+        { "{'inners': [{}, {'password': 'x'}]}", true },
+        { "{'inners': [{}, {'other': 'password'}], 'password_': 1}", false },
+        { "['password']", false },
+        { "null", false },
+    };
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct json_object *in;
+        autoerr err = { 0 };
+
+        ck_assert_int_eq(json_parse(cases[i].json, strlen(cases[i].json), &in, &err), 0);
+        ck_assert_msg(ctl_tells_secret(&row_keeper, in) == cases[i].secret, "%s", cases[i].json);
+        json_object_put(in);
+    }
+}
+END_TEST
+
 START_TEST(quotes)
 {
     autoerr err = { 0 };
@@ -113,6 +156,7 @@ int main(void)
     tcase_add_test(t, by_rows);
     tcase_add_test(t, by_looks);
     tcase_add_test(t, refused);
+    tcase_add_test(t, secrets);
     tcase_add_test(t, quotes);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -86,6 +86,28 @@ START_TEST(empty_columns)
 }
 END_TEST
 
+static void expect_columns(size_t count, size_t width, const char *want)
+{
+    static char words[][8] = { "a", "bb", "ccc", "d", "e\x1b" };
+    char *const list[] = { words[0], words[1], words[2], words[3], words[4] };
+    autofree char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+
+    ctl_print_columns(list, count, width, f);
+    fclose(f);
+    ck_assert_str_eq(text, want);
+}
+
+START_TEST(words_in_columns)
+{
+    expect_columns(5, 80, "a  bb  ccc  d  e\\x1b\n");
+    expect_columns(5, 15, "a   ccc  e\\x1b\nbb  d\n");
+    expect_columns(3, 0, "a\nbb\nccc\n");
+    expect_columns(0, 80, "");
+}
+END_TEST
+
 START_TEST(numbers)
 {
     char text[CTL_NUMBER_MAX];
@@ -112,6 +134,7 @@ int main(void)
     tcase_add_test(t, escapes);
     tcase_add_test(t, columns);
     tcase_add_test(t, empty_columns);
+    tcase_add_test(t, words_in_columns);
     tcase_add_test(t, numbers);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
