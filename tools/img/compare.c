@@ -55,6 +55,8 @@ static uint64_t first_difference(const uint8_t *a, const uint8_t *b, uint64_t le
 {
     uint64_t i = 0;
 
+    if (!memcmp(a, b, len)) /* as it is most of the time, and much faster */
+        return len;
     while (i < len && a[i] == b[i])
         i++;
     return i;
