@@ -203,14 +203,19 @@ def resident(d):
         return int(f.read().split()[1]) * resource.getpagesize()
 
 
-def descriptors(d, least):
-    """How many there are once those that are being closed are closed."""
-    for _ in range(6000):
-        now = d.descriptors()
-        if now <= least:
-            break
+def open_files(d, most=None):
+    """What the daemon's descriptors lead to, but for those of its rings, which start when they are needed: at
+    once, or as soon as there are no more than `most` (those that are being closed are closed)."""
+    deadline = time.monotonic() + REPLY_SECONDS
+    while True:
+        found = []
+        for number in os.listdir(f"/proc/{d.process.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found.append(os.readlink(f"/proc/{d.process.pid}/fd/{number}"))
+        found = [f for f in found if f not in ("anon_inode:[eventfd]", "anon_inode:[io_uring]")]
+        if most is None or len(found) <= most or time.monotonic() > deadline:
+            return sorted(found)
         time.sleep(0.01)
-    return now
 
 
 def in_turn(rng, names):
@@ -237,14 +242,15 @@ def over_qmp(seconds):
         make_images()
         commands = in_turn(g.rng, sorted(set(g.commands) - NEVER))
         one_round(d, g, commands)  # threads, pools and rings are there after it
-        least, size = descriptors(d, 0), resident(d)
+        d.settled()
+        at_first, size = open_files(d), resident(d)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             make_images()
             granted += one_round(d, g, commands)
             rounds += 1
-            now = descriptors(d, least)
-            assert now <= least, f"{now - least} descriptors are left open"
+            now = open_files(d, len(at_first))
+            assert len(now) <= len(at_first), f"open are {now} and were {at_first}"
             assert resident(d) < size + GROWTH_MAX, f"memory grew from {size} to {resident(d)}"
     print(f"{rounds * ROUND} requests, {granted.total()} granted: {dict(granted)}")
     never = [c for c in ("blockdev-add", "blockdev-del", "block-export-add", "nbd-server-start", "object-add",
