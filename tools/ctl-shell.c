@@ -148,10 +148,12 @@ static int run_words(struct shell *s, const char *line, char **words, size_t n, 
 
     if (n == 0 || *words[0] == '#')
         return 0;
-    if (strcmp(words[0], "exit") == 0 || strcmp(words[0], "help") == 0) {
-        s->ended = *words[0] == 'e';
-        return s->ended || (r = need_schema(s, err)) < 0 ? r : ctl_help(&s->schema, words[1], err);
+    if (strcmp(words[0], "exit") == 0) {
+        s->ended = true;
+        return 0;
     }
+    if (strcmp(words[0], "help") == 0)
+        return need_schema(s, err) < 0 ? err->code : ctl_help(&s->schema, words[1], err);
     r = take_line(words, n, &name, &arguments, err);
     c = name ? ctl_qmp_find(name) : NULL;
     if (s->history_path && !(c && c->args && ctl_tells_secret(c->args, arguments)) &&
